@@ -1,0 +1,34 @@
+/**
+ * The seam between the dataflow of one worker (plain calls over batches, no I/O) and the worker's shell, which owns
+ * sockets, links and time. The shell makes one `Dataflow` for each start of the worker.
+ */
+import type { KeyGroup } from "../base/ids.ts";
+import type { Batch } from "./batch.ts";
+
+export interface DataflowHooks {
+  /** Index of this worker in the cluster's order of members (initializer first), and how many there are. */
+  readonly self: number;
+  readonly workerCount: number;
+  /** Owner (member index) of each key group; replaced as a whole when the routing version changes. */
+  readonly owners: Uint16Array;
+  /** Hands records to another worker over the data channel; the batch's columns may be reused after the call. */
+  sendRemote(exchange: number, worker: number, batch: Batch): void;
+  /** Hands records to a sink's connector: `sink` is the index in the plan. */
+  writeSink(sink: number, batch: Batch): void;
+  /** User code threw on one record. The dataflow goes on with the next. */
+  userError(error: UserError): void;
+  /** For timing; microsecond resolution where the platform has it. */
+  nowMs(): number;
+  /** `nanosPerRecord` for each of `records` records of one batch that went through one stage. */
+  stageTimed(stage: number, pipeline: number, records: number, nanosPerRecord: number): void;
+}
+
+export interface UserError {
+  /** Operator id, `pipeline/stage name`. */
+  readonly stage: string;
+  /** `decode`, `key`, `apply`, `encode`, ... */
+  readonly during: string;
+  readonly key: string | null;
+  readonly keyGroup: KeyGroup | null;
+  readonly error: unknown;
+}
