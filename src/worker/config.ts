@@ -1,0 +1,105 @@
+/** What a worker is told at its start, checked by the command line (`src/cli/worker_options.ts`) before anything begins. */
+import type { WorkerName } from "../base/ids.ts";
+import type { Millis } from "../runtime/runtime.ts";
+import type { Application } from "../api/application.ts";
+import type { Address } from "../runtime/runtime.ts";
+
+export interface WorkerConfig {
+  readonly role: "initializer" | "worker";
+  /** `initializer` for the initializer. */
+  readonly name: WorkerName;
+  /** How many workers the cluster has, the initializer included; only the initializer knows at first. */
+  readonly workerCount: number;
+  /**
+   * Where this worker's control channel listens (`--control` of the initializer, `--my-control` of others; port 0 and the
+   * loopback host where none was given).
+   */
+  readonly controlListen: Address;
+  /** `--data` of the initializer, `--my-data` of others. */
+  readonly dataListen: Address;
+  /** `--control` of a worker that is not the initializer: where the initializer listens. */
+  readonly initializerControl: Address | null;
+  /** `--external`. */
+  readonly externalListen: Address | null;
+  /** `--metrics`. */
+  readonly metrics: Address | null;
+  /** `--in`, by source name. */
+  readonly inputs: ReadonlyMap<string, SourceAddress>;
+  /** `--out`, by position. */
+  readonly outputs: readonly Address[];
+  /** `--resilience-dir`, absolute. */
+  readonly resilienceDir: string;
+  readonly application: Application;
+  /** Values of the application's own options, checked against its specs. */
+  readonly applicationOptions: Readonly<Record<string, unknown>>;
+  /** Everything that followed the command, for applications that ask for it. */
+  readonly rawArguments: readonly string[];
+  /** Of the library's sources, lock file and build settings. Hex. */
+  readonly buildId: string;
+  /** Of every file the application statically imports, packages included; hex. The plan is mixed in by the worker. */
+  readonly applicationCodeDigest: string;
+  readonly timing: Timing;
+  readonly limits: Limits;
+}
+
+export interface SourceAddress extends Address {
+  /** `NAME@HOST:PORT:MAX`: largest frame in bytes; `null`: the source's own. */
+  readonly frameBytesMax: number | null;
+}
+
+export interface Timing {
+  /** A link with nothing to say says so this often. */
+  readonly heartbeatMs: Millis;
+  /** Silence on a link for so long: the connection is given up and made anew. */
+  readonly silenceMs: Millis;
+  /** First and last delay between two tries to connect; doubled each time, with jitter. */
+  readonly reconnectFirstMs: Millis;
+  readonly reconnectMaxMs: Millis;
+  /** A handshake must be complete by then, in total. */
+  readonly handshakeMs: Millis;
+  /** Who waits says for whom, this often. */
+  readonly waitingMs: Millis;
+  /** A shutdown ends by then, whoever is absent. */
+  readonly shutdownMs: Millis;
+}
+
+export const DEFAULT_TIMING: Timing = {
+  heartbeatMs: 1_000,
+  silenceMs: 5_000,
+  reconnectFirstMs: 50,
+  reconnectMaxMs: 1_000,
+  handshakeMs: 5_000,
+  waitingMs: 5_000,
+  shutdownMs: 8_000,
+};
+
+/** Bounds of reliability 5.4 and of the queues; bytes unless said otherwise. */
+export interface Limits {
+  readonly controlFrameBytes: number;
+  readonly dataFrameBytes: number;
+  readonly externalFrameBytes: number;
+  readonly sourceFrameBytes: number;
+  /** Credit of one exchange from one sender: unprocessed batches at the receiver. */
+  readonly exchangeCreditBytes: number;
+  /** A sink's queue above this mutes the sources that feed it; below half of it they go on. */
+  readonly sinkQueueBytes: number;
+  /** Frames sent on a link and not yet acknowledged. */
+  readonly linkUnackedBytes: number;
+  readonly sourceConnections: number;
+  readonly externalConnections: number;
+  /** Connections on one listener that have not yet completed a first frame: the oldest goes. Per foreign address: 8. */
+  readonly strangers: number;
+}
+
+export const DEFAULT_LIMITS: Limits = {
+  controlFrameBytes: 4 << 20,
+  dataFrameBytes: 16 << 20,
+  externalFrameBytes: 16_384,
+  sourceFrameBytes: 16 << 20,
+  exchangeCreditBytes: 4 << 20,
+  sinkQueueBytes: 1 << 20,
+  linkUnackedBytes: 16 << 20,
+  sourceConnections: 1_024,
+  externalConnections: 32,
+  strangers: 64,
+};
