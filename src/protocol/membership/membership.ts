@@ -1,0 +1,506 @@
+/**
+ * Forms the cluster, brings it to work, and takes returning workers back in. One machine for both roles: every worker has
+ * one; the initializer's also gathers and releases.
+ *
+ *   initializer   gathering ──enough workers──▶ saving ──all saved──▶ formed
+ *   worker        asking ──form──▶ saving ──formed──▶ formed
+ *   both          (restart with saved information) ──────────────▶ formed
+ *
+ *   formed:  phase I ──connected to all──▶ II ──sinks connected──▶ III ──initializer: work──▶ IV
+ *
+ * M1. Nobody is `formed` before everybody's copy of the cluster information is durable.
+ * M2. `form` and `formed` may come again (an initializer that restarted repeats them); a second time changes nothing.
+ * M3. A worker says its phase again to every new incarnation of the initializer, so that a restarted one learns that the
+ *     cluster is at work.
+ * M4. Once one worker works, whoever reaches phase III later is released at once.
+ * M5. Addresses are only ever taken from the worker they belong to or from the initializer.
+ *
+ * It owns who is in the cluster and how far it has come. It does not own connections (`worker/channels/`), the end of the
+ * cluster (`protocol/stop/`), or files.
+ */
+import { assert, unreachable } from "../../base/assert.ts";
+import { type Generation, INITIALIZER, type RoutingVersion, type WorkerName } from "../../base/ids.ts";
+import type { Address } from "../../runtime/runtime.ts";
+import type { ControlMessage, MemberAddress, Phase } from "../../wire/control.ts";
+
+export interface ClusterInformation {
+  /** 32 hex digits. */
+  readonly clusterId: string;
+  readonly generation: Generation;
+  readonly routingVersion: RoutingVersion;
+  readonly keyGroupCount: number;
+  /** Initializer first, the others sorted by name. */
+  readonly members: readonly MemberAddress[];
+}
+
+export type MembershipEvent =
+  /** `cluster`: what was saved as formed, or null for a first start. `self`: where this worker really listens. */
+  | { readonly kind: "started"; readonly cluster: ClusterInformation | null; readonly self: MemberAddress }
+  /** A control or outgoing data connection to `peer.name` is up. `peer`: where it says it can be reached, seen from here. */
+  | {
+      readonly kind: "connected";
+      readonly channel: "control" | "data";
+      readonly peer: MemberAddress;
+      readonly newIncarnation: boolean;
+    }
+  | { readonly kind: "lost"; readonly channel: "control" | "data"; readonly peer: WorkerName }
+  | { readonly kind: "received"; readonly from: WorkerName; readonly message: ControlMessage }
+  /** The `save` effect is durable. */
+  | { readonly kind: "saved"; readonly state: "forming" | "formed" }
+  /** Every sink of this worker has connected once. */
+  | { readonly kind: "sinks_connected" }
+  /** The initializer we saved `forming` with is gone; there is another cluster now. Ask it again, as a newcomer. */
+  | { readonly kind: "forming_abandoned" };
+
+export type MembershipEffect =
+  | { readonly kind: "send"; readonly to: WorkerName; readonly message: ControlMessage }
+  | { readonly kind: "save"; readonly state: "forming" | "formed"; readonly cluster: ClusterInformation }
+  /** Keep a control link to this worker, here. */
+  | { readonly kind: "dial"; readonly peer: MemberAddress }
+  /** Keep an outgoing data link to this worker, here. */
+  | { readonly kind: "connect_data"; readonly peer: MemberAddress }
+  /** The cluster is known for good: build the dataflow. Once in a worker's life. */
+  | { readonly kind: "install"; readonly cluster: ClusterInformation }
+  | { readonly kind: "reached"; readonly phase: Phase }
+  /** For the log: a marker of the original, or a line of ours. */
+  | { readonly kind: "announce"; readonly text: string }
+  /** Lets a worker of an abandoned cluster forget its id. */
+  | { readonly kind: "forget_cluster" };
+
+export type Admission =
+  | { readonly kind: "welcome" }
+  | { readonly kind: "refuse"; readonly code: string; readonly sentence: string };
+
+export interface MembershipConfig {
+  readonly role: "initializer" | "worker";
+  readonly name: WorkerName;
+  readonly workerCount: number;
+  readonly keyGroupCount: number;
+  /** Of the cluster the initializer forms, if it has to form one. */
+  readonly newClusterId: string;
+}
+
+type State =
+  | { readonly kind: "idle" }
+  | { readonly kind: "gathering"; readonly met: Map<WorkerName, MemberAddress> }
+  | { readonly kind: "asking" }
+  | {
+      readonly kind: "saving";
+      cluster: ClusterInformation;
+      /** The initializer's: whose copy is not durable yet, its own included. */
+      readonly waiting: Set<WorkerName>;
+    }
+  | { readonly kind: "formed"; cluster: ClusterInformation; phase: Phase; sinksConnected: boolean };
+
+interface PeerState {
+  control: boolean;
+  data: boolean;
+}
+
+export class Membership {
+  readonly #config: MembershipConfig;
+  #state: State = { kind: "idle" };
+  #self: MemberAddress | null = null;
+  readonly #peers = new Map<WorkerName, PeerState>();
+  /** The initializer's: how far each worker says it has come. */
+  readonly #phases = new Map<WorkerName, Phase>();
+  /** The initializer's: some worker has been released. */
+  #working = false;
+
+  constructor(config: MembershipConfig) {
+    this.#config = config;
+  }
+
+  handle(event: MembershipEvent): MembershipEffect[] {
+    switch (event.kind) {
+      case "started":
+        return this.#started(event.cluster, event.self);
+      case "connected":
+        return this.#connected(event.channel, event.peer, event.newIncarnation);
+      case "lost":
+        return this.#lost(event.channel, event.peer);
+      case "received":
+        return this.#received(event.from, event.message);
+      case "saved":
+        return this.#saved(event.state);
+      case "sinks_connected":
+        if (this.#state.kind !== "formed") return [];
+        this.#state.sinksConnected = true;
+        return this.#advance();
+      case "forming_abandoned":
+        assert(this.#config.role === "worker");
+        if (this.#state.kind !== "saving") return [];
+        this.#state = { kind: "asking" };
+        return [{ kind: "forget_cluster" }];
+      default:
+        return unreachable(event);
+    }
+  }
+
+  /** May this worker have a connection? Identity was compared before; here it is about names and membership. */
+  admit(name: WorkerName, knowsCluster: boolean, holder: Address | null): Admission {
+    const state = this.#state;
+    if (name === this.#config.name) {
+      return refuse(
+        "name_taken",
+        `worker name "${name}" is taken: it is the name of the worker that was asked to let it in`,
+      );
+    }
+    switch (state.kind) {
+      case "idle":
+        return refuse("not_ready", `worker "${this.#config.name}" is not ready for connections yet`);
+      case "gathering":
+        if (holder !== null) return nameTaken(name, holder);
+        if (!state.met.has(name) && state.met.size + 1 >= this.#config.workerCount)
+          return this.#full(name, [...state.met.keys()]);
+        return WELCOME;
+      case "asking":
+        return refuse(
+          "not_formed",
+          `worker "${this.#config.name}" is not part of a cluster yet; only the initializer takes newcomers`,
+        );
+      case "saving":
+      case "formed": {
+        const members = state.cluster.members.map((member) => member.name);
+        if (!members.includes(name)) return this.#full(name, members);
+        if (knowsCluster || state.kind === "saving")
+          return holder !== null && !knowsCluster ? nameTaken(name, holder) : WELCOME;
+        if (holder !== null) return nameTaken(name, holder);
+        return refuse(
+          "name_taken",
+          `worker name "${name}" is taken: it belongs to a worker of this cluster that is away at the moment, and the newcomer ` +
+            `has none of its saved cluster information; start it with the --resilience-dir of that worker, or under another name in another cluster`,
+        );
+      }
+      default:
+        return unreachable(state);
+    }
+  }
+
+  /** Null until the cluster is known. */
+  get cluster(): ClusterInformation | null {
+    return this.#state.kind === "saving" || this.#state.kind === "formed" ? this.#state.cluster : null;
+  }
+
+  get formed(): boolean {
+    return this.#state.kind === "formed";
+  }
+
+  /** Zero before the cluster is formed. */
+  get phase(): Phase | 0 {
+    return this.#state.kind === "formed" ? this.#state.phase : 0;
+  }
+
+  /** Initializer first, others sorted; while gathering, those that are there. */
+  get memberNames(): WorkerName[] {
+    if (this.#state.kind === "gathering") return [this.#config.name, ...[...this.#state.met.keys()].sort()];
+    return this.cluster?.members.map((member) => member.name) ?? [];
+  }
+
+  connectedTo(peer: WorkerName, channel: "control" | "data"): boolean {
+    return this.#peers.get(peer)?.[channel] ?? false;
+  }
+
+  /** What this worker waits for, in words; null when it waits for nobody. Sinks are the worker's own to tell. */
+  waitingFor(): string | null {
+    const state = this.#state;
+    switch (state.kind) {
+      case "idle":
+        return null;
+      case "gathering": {
+        const have = this.memberNames;
+        const missing = this.#config.workerCount - have.length;
+        return missing > 0
+          ? `waiting for ${missing} of ${this.#config.workerCount} workers; have: ${have.join(", ")}`
+          : null;
+      }
+      case "asking":
+        return this.connectedTo(INITIALIZER, "control")
+          ? "waiting for the initializer to form the cluster; it waits for other workers"
+          : "waiting for the initializer";
+      case "saving":
+        return this.#config.role === "initializer"
+          ? `waiting for the cluster information to be saved by: ${[...state.waiting].sort().join(", ")}`
+          : "waiting for all workers to save the cluster information";
+      case "formed": {
+        if (state.phase === 1) {
+          const missing = this.#others(state.cluster).filter((peer) => !this.#isLinked(peer.name));
+          return missing.length > 0
+            ? `waiting for connections to: ${missing.map((peer) => peer.name).join(", ")}`
+            : null;
+        }
+        if (state.phase === 3) {
+          if (this.#config.role === "worker") return "waiting for the initializer's word to start";
+          const late = this.#others(state.cluster).filter((peer) => (this.#phases.get(peer.name) ?? 0) < 3);
+          return `waiting to be ready: ${late.map((peer) => peer.name).join(", ")}`;
+        }
+        return null;
+      }
+      default:
+        return unreachable(state);
+    }
+  }
+
+  #started(cluster: ClusterInformation | null, self: MemberAddress): MembershipEffect[] {
+    assert(this.#state.kind === "idle");
+    this.#self = self;
+    if (cluster !== null) return this.#enterFormed(cluster, "restart");
+    if (this.#config.role === "worker") {
+      this.#state = { kind: "asking" };
+      return [];
+    }
+    this.#state = { kind: "gathering", met: new Map() };
+    return this.#formIfComplete();
+  }
+
+  #connected(channel: "control" | "data", peer: MemberAddress, newIncarnation: boolean): MembershipEffect[] {
+    const known = this.#peers.get(peer.name) ?? { control: false, data: false };
+    known[channel] = true;
+    this.#peers.set(peer.name, known);
+    const state = this.#state;
+    if (channel === "control" && state.kind === "gathering") {
+      state.met.set(peer.name, peer);
+      return [{ kind: "announce", text: `Worker ${peer.name} control channel identified` }, ...this.#formIfComplete()];
+    }
+    if (channel === "control" && state.kind === "saving" && this.#config.role === "initializer") {
+      // It may have lost what it was told: tell it again (M2).
+      state.waiting.add(peer.name);
+      return [{ kind: "send", to: peer.name, message: { kind: "form", ...state.cluster } }];
+    }
+    if (state.kind !== "formed") return [];
+    const effects: MembershipEffect[] = [];
+    if (channel === "control") {
+      effects.push(...this.#learnAddress(peer));
+      if (this.#config.role === "initializer" && newIncarnation) {
+        this.#phases.delete(peer.name);
+        effects.push({ kind: "send", to: peer.name, message: { kind: "form", ...state.cluster } });
+        effects.push({ kind: "send", to: peer.name, message: { kind: "formed" } });
+      }
+      if (peer.name === INITIALIZER && newIncarnation) {
+        effects.push({ kind: "send", to: INITIALIZER, message: { kind: "phase_reached", phase: state.phase } });
+      }
+    }
+    effects.push(...this.#advance());
+    return effects;
+  }
+
+  #lost(channel: "control" | "data", peer: WorkerName): MembershipEffect[] {
+    const known = this.#peers.get(peer);
+    if (known !== undefined) known[channel] = false;
+    if (channel === "control" && this.#state.kind === "gathering" && this.#state.met.delete(peer)) {
+      return [{ kind: "announce", text: `worker ${peer} left before the cluster was formed` }];
+    }
+    return [];
+  }
+
+  #received(from: WorkerName, message: ControlMessage): MembershipEffect[] {
+    switch (message.kind) {
+      case "form": {
+        const { kind: _, ...cluster } = message;
+        if (this.#config.role === "initializer" || from !== INITIALIZER) return [straggler(from, message.kind)];
+        if (this.#state.kind === "formed") return this.#learnAll(cluster.members);
+        if (!cluster.members.some((member) => member.name === this.#config.name))
+          return [straggler(from, message.kind)];
+        this.#state = { kind: "saving", cluster, waiting: new Set() };
+        return [{ kind: "save", state: "forming", cluster }];
+      }
+      case "form_saved":
+        if (this.#config.role !== "initializer" || this.#state.kind !== "saving") return [];
+        this.#state.waiting.delete(from);
+        return this.#saveIfAllHave();
+      case "formed":
+        if (this.#state.kind !== "saving" || from !== INITIALIZER) return [];
+        return [{ kind: "save", state: "formed", cluster: this.#state.cluster }];
+      case "phase_reached":
+        if (this.#config.role !== "initializer") return [straggler(from, message.kind)];
+        return this.#phaseReached(from, message.phase);
+      case "work":
+        if (from !== INITIALIZER || this.#state.kind !== "formed" || this.#state.phase !== 3) return [];
+        return this.#enterPhase(this.#state, 4);
+      case "moved":
+        return from === INITIALIZER ? this.#learnAll(message.members) : [straggler(from, message.kind)];
+      default:
+        return [];
+    }
+  }
+
+  #saved(saved: "forming" | "formed"): MembershipEffect[] {
+    const state = this.#state;
+    if (state.kind !== "saving") return [];
+    if (saved === "formed") return this.#enterFormed(state.cluster, "first");
+    if (this.#config.role === "worker") return [{ kind: "send", to: INITIALIZER, message: { kind: "form_saved" } }];
+    state.waiting.delete(this.#config.name);
+    return this.#saveIfAllHave();
+  }
+
+  #formIfComplete(): MembershipEffect[] {
+    assert(this.#state.kind === "gathering" && this.#self !== null);
+    const { met } = this.#state;
+    if (met.size + 1 < this.#config.workerCount) return [];
+    const others = [...met.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const cluster: ClusterInformation = {
+      clusterId: this.#config.newClusterId,
+      generation: 1,
+      routingVersion: 1,
+      keyGroupCount: this.#config.keyGroupCount,
+      members: [this.#self, ...others],
+    };
+    this.#state = { kind: "saving", cluster, waiting: new Set(cluster.members.map((member) => member.name)) };
+    const effects: MembershipEffect[] = [{ kind: "announce", text: "All worker control channels identified" }];
+    effects.push({ kind: "save", state: "forming", cluster });
+    for (const peer of others) effects.push({ kind: "send", to: peer.name, message: { kind: "form", ...cluster } });
+    return effects;
+  }
+
+  #saveIfAllHave(): MembershipEffect[] {
+    assert(this.#state.kind === "saving");
+    if (this.#state.waiting.size > 0) return [];
+    return [{ kind: "save", state: "formed", cluster: this.#state.cluster }];
+  }
+
+  #enterFormed(cluster: ClusterInformation, how: "first" | "restart"): MembershipEffect[] {
+    assert(this.#self !== null);
+    const self = this.#self;
+    // The command line wins over what was saved: a worker may come back on other ports.
+    const members = cluster.members.map((member) => (member.name === self.name ? self : member));
+    const state: State = { kind: "formed", cluster: { ...cluster, members }, phase: 1, sinksConnected: false };
+    this.#state = state;
+    const effects: MembershipEffect[] = [
+      { kind: "install", cluster: state.cluster },
+      { kind: "reached", phase: 1 },
+    ];
+    for (const peer of this.#others(state.cluster)) {
+      if (this.#config.role === "initializer" && how === "first") {
+        effects.push({ kind: "send", to: peer.name, message: { kind: "formed" } });
+      }
+      effects.push({ kind: "dial", peer }, { kind: "connect_data", peer });
+    }
+    if (this.#config.role === "worker" && this.connectedTo(INITIALIZER, "control")) {
+      effects.push({ kind: "send", to: INITIALIZER, message: { kind: "phase_reached", phase: 1 } });
+    }
+    effects.push(...this.#advance());
+    return effects;
+  }
+
+  /** Goes through as many phases as facts allow. */
+  #advance(): MembershipEffect[] {
+    const state = this.#state;
+    if (state.kind !== "formed") return [];
+    const effects: MembershipEffect[] = [];
+    if (state.phase === 1 && this.#others(state.cluster).every((peer) => this.#isLinked(peer.name))) {
+      effects.push(...this.#enterPhase(state, 2));
+    }
+    if (state.phase === 2 && state.sinksConnected) effects.push(...this.#enterPhase(state, 3));
+    return effects;
+  }
+
+  #enterPhase(state: State & { kind: "formed" }, phase: Phase): MembershipEffect[] {
+    state.phase = phase;
+    const effects: MembershipEffect[] = [{ kind: "reached", phase }];
+    if (this.#config.role === "initializer") effects.push(...this.#phaseReached(this.#config.name, phase));
+    else effects.push({ kind: "send", to: INITIALIZER, message: { kind: "phase_reached", phase } });
+    return effects;
+  }
+
+  /** The initializer's: notes how far a worker has come and releases who may work. */
+  #phaseReached(worker: WorkerName, phase: Phase): MembershipEffect[] {
+    const state = this.#state;
+    if (state.kind !== "formed") return [];
+    this.#phases.set(worker, phase);
+    const effects: MembershipEffect[] = [];
+    if (phase === 3 && worker !== this.#config.name)
+      effects.push({ kind: "announce", text: `${worker} reported topology ready!` });
+    if (phase === 4) this.#working = true;
+    const all = state.cluster.members.every((member) => (this.#phases.get(member.name) ?? 0) >= 3);
+    if (!this.#working && !all) return effects;
+    if (!this.#working) {
+      this.#working = true;
+      effects.push({ kind: "announce", text: `All ${state.cluster.members.length} workers reporting Topology ready!` });
+      effects.push({ kind: "announce", text: "Application has successfully initialized." });
+    }
+    for (const [name, reached] of this.#phases) {
+      if (reached !== 3) continue;
+      this.#phases.set(name, 4);
+      if (name === this.#config.name) {
+        state.phase = 4;
+        effects.push({ kind: "reached", phase: 4 });
+      } else effects.push({ kind: "send", to: name, message: { kind: "work" } });
+    }
+    return effects;
+  }
+
+  #learnAddress(peer: MemberAddress): MembershipEffect[] {
+    assert(this.#state.kind === "formed");
+    const { cluster } = this.#state;
+    const known = cluster.members.find((member) => member.name === peer.name);
+    if (known === undefined || sameAddress(known, peer)) return [];
+    const effects = this.#learnAll([peer]);
+    if (this.#config.role === "initializer") {
+      const members = this.#state.cluster.members;
+      for (const other of this.#others(cluster)) {
+        if (other.name !== peer.name)
+          effects.push({ kind: "send", to: other.name, message: { kind: "moved", members } });
+      }
+    }
+    return effects;
+  }
+
+  #learnAll(news: readonly MemberAddress[]): MembershipEffect[] {
+    if (this.#state.kind !== "formed") return [];
+    const effects: MembershipEffect[] = [];
+    const members = this.#state.cluster.members.map((member) => {
+      const told = news.find((candidate) => candidate.name === member.name);
+      if (told === undefined || told.name === this.#config.name || sameAddress(told, member)) return member;
+      effects.push({ kind: "dial", peer: told }, { kind: "connect_data", peer: told });
+      effects.push({
+        kind: "announce",
+        text: `worker ${told.name} is now at ${told.control.host}:${told.control.port}`,
+      });
+      return told;
+    });
+    if (effects.length === 0) return [];
+    this.#state.cluster = { ...this.#state.cluster, members };
+    effects.push({ kind: "save", state: "formed", cluster: this.#state.cluster });
+    return effects;
+  }
+
+  #others(cluster: ClusterInformation): MemberAddress[] {
+    return cluster.members.filter((member) => member.name !== this.#config.name);
+  }
+
+  #isLinked(peer: WorkerName): boolean {
+    const known = this.#peers.get(peer);
+    return known !== undefined && known.control && known.data;
+  }
+
+  #full(name: WorkerName, members: readonly WorkerName[]): Admission {
+    const names = members.includes(INITIALIZER) ? members : [this.#config.name, ...members];
+    return refuse(
+      "cluster_full",
+      `the cluster has all of its ${names.length} workers (${[...names].join(", ")}); "${name}" is one too many`,
+    );
+  }
+}
+
+const WELCOME: Admission = { kind: "welcome" };
+
+function refuse(code: string, sentence: string): Admission {
+  return { kind: "refuse", code, sentence };
+}
+
+function nameTaken(name: WorkerName, holder: Address): Admission {
+  return refuse("name_taken", `worker name "${name}" is taken: in use by the worker at ${holder.host}:${holder.port}`);
+}
+
+function straggler(from: WorkerName, what: string): MembershipEffect {
+  return { kind: "announce", text: `UNEXPECTED CALL to ${what} from ${from}. Ignoring!` };
+}
+
+function sameAddress(a: MemberAddress, b: MemberAddress): boolean {
+  return (
+    a.control.host === b.control.host &&
+    a.control.port === b.control.port &&
+    a.data.host === b.data.host &&
+    a.data.port === b.data.port
+  );
+}
