@@ -148,7 +148,8 @@ async function runTestFile(
   limitMs: number,
   options: { label?: string; env?: Record<string, string> } = {},
 ): Promise<void> {
-  const report = join(reports, `${(reportCount += 1)}.xml`);
+  reportCount += 1;
+  const report = join(reports, `${reportCount}.xml`);
   const result =
     runner === "bun"
       ? await run(
@@ -231,9 +232,8 @@ const args = process.argv.slice(2);
 let calledFrom = root;
 let quick = false;
 const named: string[] = [];
-for (let index = 0; index < args.length; index += 1) {
-  const arg = args[index] as string;
-  if (arg === "--called-from") calledFrom = args[(index += 1)] as string;
+for (let arg = args.shift(); arg !== undefined; arg = args.shift()) {
+  if (arg === "--called-from") calledFrom = args.shift() ?? root;
   else if (arg === "--quick") quick = true;
   else if (arg.startsWith("-")) {
     say(`scripts/test: unknown option ${arg}; it takes --quick, or the paths of tests`);
