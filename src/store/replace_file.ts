@@ -1,0 +1,31 @@
+import { type Disk, DiskError } from "../runtime/runtime.ts";
+import { join, NEW_SUFFIX } from "./folders.ts";
+
+/**
+ * Replaces the file `name` in `folder` as a whole: a crash or a power cut at any moment leaves the old content or the new.
+ * Resolves when the new content is durable. One call at a time for each file.
+ */
+export async function replaceFile(disk: Disk, folder: string, name: string, bytes: Uint8Array): Promise<void> {
+  const temporary = join(folder, name + NEW_SUFFIX);
+  await removeIfThere(disk, temporary);
+  const file = await disk.open(temporary, "create");
+  try {
+    await file.append(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await disk.rename(temporary, join(folder, name));
+  await disk.syncDir(folder);
+}
+
+/** Was it there? */
+export async function removeIfThere(disk: Disk, path: string): Promise<boolean> {
+  try {
+    await disk.remove(path);
+    return true;
+  } catch (error) {
+    if (error instanceof DiskError && error.code === "not_found") return false;
+    throw error;
+  }
+}
