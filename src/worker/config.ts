@@ -1,8 +1,8 @@
 /** What a worker is told at its start, checked by the command line (`src/cli/worker_options.ts`) before anything begins. */
-import type { WorkerName } from "../base/ids.ts";
-import type { Millis } from "../runtime/runtime.ts";
+
 import type { Application } from "../api/application.ts";
-import type { Address } from "../runtime/runtime.ts";
+import type { WorkerName } from "../base/ids.ts";
+import type { Address, Millis } from "../runtime/runtime.ts";
 
 export interface WorkerConfig {
   readonly role: "initializer" | "worker";
