@@ -1,0 +1,121 @@
+/** From the frames of one read to a batch. */
+import { Payload } from "../api/payload.ts";
+import type { Frames, TcpSource } from "../api/tcp_source.ts";
+import type { Batch } from "./batch.ts";
+import { NO_HASHES } from "./columns.ts";
+import type { UserError } from "./dataflow_hooks.ts";
+import { refusePromise } from "./operator.ts";
+
+/**
+ * Decodes what one TCP source of one worker reads, from all of its connections. A record whose decoder throws is
+ * reported and dropped; framing isn't touched by it.
+ */
+export class SourceDecoder {
+  readonly #id: string;
+  readonly #pipeline: number;
+  readonly #definition: TcpSource<unknown>;
+  readonly #userError: (error: UserError) => void;
+  readonly #payload = new Payload();
+  #watermark = Number.NEGATIVE_INFINITY;
+
+  /** @param source The source as planned: its index is that of its pipeline. */
+  constructor(
+    source: { readonly index: number; readonly name: string; readonly definition: TcpSource<unknown> },
+    userError: (error: UserError) => void,
+  ) {
+    this.#id = `${source.name}/decode`;
+    this.#pipeline = source.index;
+    this.#definition = source.definition;
+    this.#userError = userError;
+  }
+
+  /**
+   * @param bytes Needed during the call only.
+   * @param frames Where the payloads lie in `bytes`.
+   * @param arrivalMs Wall clock: the event time of records that have none of their own.
+   */
+  decode(bytes: Uint8Array, frames: Frames, arrivalMs: number): Batch {
+    const values = this.#decodeBatch(bytes, frames) ?? this.#decodeEach(bytes, frames);
+    const times = this.#times(values, arrivalMs);
+    return {
+      count: values.length,
+      values,
+      times,
+      keys: [],
+      hashes: NO_HASHES,
+      watermark: this.#watermark,
+      arrivalMs,
+      pipeline: this.#pipeline,
+    };
+  }
+
+  #decodeEach(bytes: Uint8Array, { count, starts, ends }: Frames): unknown[] {
+    const { decode } = this.#definition;
+    const payload = this.#payload;
+    payload.openChunk(bytes);
+    const values: unknown[] = [];
+    let i = 0;
+    while (i < count) {
+      try {
+        for (; i < count; i++) {
+          payload.openRecord(starts[i]!, ends[i]!);
+          const value = decode(payload);
+          if (value === undefined) continue;
+          if (value instanceof Promise) throw refusePromise("decode", value);
+          values.push(value);
+        }
+      } catch (error) {
+        this.#report("decode", error);
+        i++;
+      }
+    }
+    return values;
+  }
+
+  /** `null`: one by one, please; also when it threw, since `decode` will find the culprit. */
+  #decodeBatch(bytes: Uint8Array, frames: Frames): unknown[] | null {
+    const { decodeBatch } = this.#definition;
+    if (decodeBatch === undefined) return null;
+    try {
+      const values = decodeBatch(bytes, frames);
+      return values.length === frames.count ? values.filter((value) => value !== undefined) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Event times; drops values whose event time can't be had. */
+  #times(values: unknown[], arrivalMs: number): Float64Array {
+    const { eventTime } = this.#definition;
+    const times = new Float64Array(values.length);
+    if (eventTime === undefined) {
+      const arrival = Math.trunc(arrivalMs * 1000);
+      times.fill(arrival);
+      if (values.length > 0) this.#watermark = Math.max(this.#watermark, arrival);
+      return times;
+    }
+    let at = 0;
+    let i = 0;
+    while (i < values.length) {
+      try {
+        for (; i < values.length; i++) {
+          const time = Math.trunc(eventTime(values[i]));
+          if (!Number.isSafeInteger(time)) throw new RangeError(`eventTime returned ${time}: return microseconds`);
+          if (at !== i) values[at] = values[i];
+          times[at] = time;
+          if (time > this.#watermark) this.#watermark = time;
+          at++;
+        }
+      } catch (error) {
+        this.#report("event time", error);
+        i++;
+      }
+    }
+    values.length = at;
+    return at === times.length ? times : times.subarray(0, at);
+  }
+
+  #report(during: string, error: unknown): void {
+    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error });
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * Stages: what an author's function does to each record of a batch. A stage gives 0, 1 or many outputs for a record.
+ *
+ *   G1. Outputs keep the order of their records, and take over time, key and hash of theirs.
+ *   G2. The `try` stands around the loop, not in it: it costs nothing until something throws. Then the culprit is reported
+ *       and dropped, and the loop goes on behind it.
+ *   G3. Stages never keep a column of a batch that they have handed on.
+ */
+
+import type { StateContext, StatefulDefinition } from "../api/graph.ts";
+import { showType } from "../api/graph.ts";
+import { keyGroupOf } from "../plan/key_groups.ts";
+import type { PlannedStatefulStage, PlannedStatelessStage } from "../plan/plan.ts";
+import { KeyedState } from "../state/keyed_state.ts";
+import type { Batch } from "./batch.ts";
+import { gather } from "./columns.ts";
+import type { DataflowHooks } from "./dataflow_hooks.ts";
+import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
+
+abstract class Stage extends OperatorBase {
+  readonly index: number;
+  /** Of each output, which record it comes from. Ours, used for every batch, grown as needed. */
+  protected origins: Uint32Array = new Uint32Array(0);
+  #keyed: boolean;
+
+  constructor(stage: { index: number; id: string; keyed: boolean }, hooks: DataflowHooks, next: Operator) {
+    super(stage.id, hooks, next);
+    this.index = stage.index;
+    this.#keyed = stage.keyed;
+  }
+
+  receive(batch: Batch): void {
+    const { count, pipeline } = batch;
+    if (count > 0) {
+      const started = this.hooks.nowMs();
+      if (this.origins.length < count) this.origins = new Uint32Array(count * 2);
+      const outputs = this.process(batch);
+      this.hooks.stageTimed(this.index, pipeline, count, ((this.hooks.nowMs() - started) * 1e6) / count);
+      this.counts.recordsIn += count;
+      this.counts.recordsOut += outputs;
+    }
+    this.next.receive(batch);
+  }
+
+  /** Turns the batch into its outputs; returns how many there are. */
+  protected abstract process(batch: Batch): number;
+
+  /** Appends the elements of an array result; returns the new number of outputs. */
+  protected spread(results: readonly unknown[], outputs: unknown[], count: number, record: number): number {
+    const end = count + results.length;
+    if (this.origins.length < end) {
+      const grown = new Uint32Array(end * 2);
+      grown.set(this.origins);
+      this.origins = grown;
+    }
+    let at = count;
+    for (const result of results) {
+      if (result === undefined || result === null) continue;
+      outputs[at] = result;
+      this.origins[at] = record;
+      at++;
+    }
+    return at;
+  }
+
+  protected finish(batch: Batch, outputs: unknown[], count: number, rearranged: boolean): number {
+    batch.values = outputs;
+    if (rearranged || count !== batch.count) gather(batch, this.origins, count, this.#keyed);
+    return count;
+  }
+}
+
+export class StatelessStage extends Stage {
+  readonly #apply: (value: unknown) => unknown;
+
+  constructor(stage: PlannedStatelessStage, hooks: DataflowHooks, next: Operator) {
+    super(stage, hooks, next);
+    this.#apply = stage.apply;
+  }
+
+  protected process(batch: Batch): number {
+    const apply = this.#apply;
+    const { values, count } = batch;
+    const outputs: unknown[] = new Array(count);
+    let at = 0;
+    let rearranged = false;
+    let i = 0;
+    while (i < count) {
+      try {
+        for (; i < count; i++) {
+          const result = apply(values[i]);
+          if (result === undefined || result === null) continue;
+          if (typeof result === "object") {
+            if (Array.isArray(result)) {
+              at = this.spread(result, outputs, at, i);
+              rearranged = true;
+              continue;
+            }
+            if (result instanceof Promise) throw refusePromise("The stage", result);
+          }
+          outputs[at] = result;
+          this.origins[at] = i;
+          at++;
+        }
+      } catch (error) {
+        this.userError("apply", error, batch.keys[i] ?? null);
+        i++;
+      }
+    }
+    return this.finish(batch, outputs, at, rearranged);
+  }
+}
+
+export class StatefulStage extends Stage {
+  readonly state: KeyedState<object>;
+  readonly #definition: StatefulDefinition;
+  readonly #context = new RecordContext();
+  readonly #keyGroupCount: number;
+
+  constructor(stage: PlannedStatefulStage, hooks: DataflowHooks, next: Operator) {
+    super(stage, hooks, next);
+    this.#definition = stage.definition;
+    this.#keyGroupCount = hooks.owners.length;
+    this.state = new KeyedState(this.#keyGroupCount);
+  }
+
+  protected process(batch: Batch): number {
+    const definition = this.#definition;
+    const context = this.#context;
+    const state = this.state;
+    const keyGroupCount = this.#keyGroupCount;
+    const { values, count, keys, hashes } = batch;
+    const outputs: unknown[] = new Array(count);
+    context.open(batch);
+    let at = 0;
+    let rearranged = false;
+    let i = 0;
+    while (i < count) {
+      try {
+        for (; i < count; i++) {
+          const key = keys[i]!;
+          const group = keyGroupOf(hashes[i]!, keyGroupCount);
+          const held = state.get(group, key) ?? this.#begin(key, group);
+          context.record = i;
+          const result = definition.apply(values[i], held, context);
+          if (result === undefined || result === null) continue;
+          if (typeof result === "object") {
+            if (Array.isArray(result)) {
+              at = this.spread(result, outputs, at, i);
+              rearranged = true;
+              continue;
+            }
+            if (result instanceof Promise) throw refusePromise("apply", result);
+          }
+          outputs[at] = result;
+          this.origins[at] = i;
+          at++;
+        }
+      } catch (error) {
+        this.userError("apply", error, keys[i]!, keyGroupOf(hashes[i]!, keyGroupCount));
+        i++;
+      }
+    }
+    context.close();
+    return this.finish(batch, outputs, at, rearranged);
+  }
+
+  #begin(key: string, group: number): object {
+    const begun: unknown = this.#definition.initial(key);
+    if (begun instanceof Promise) throw refusePromise("initial", begun);
+    if (typeof begun !== "object" || begun === null) {
+      throw new TypeError(`initial returned ${showType(begun)}: a state is an object, which apply changes in place`);
+    }
+    this.state.add(group, key, begun);
+    return begun;
+  }
+}
+
+/** One object for all records: it looks into the batch's columns when asked. */
+class RecordContext implements StateContext {
+  record = 0;
+  #keys: readonly string[] = [];
+  #times: Float64Array = new Float64Array(0);
+
+  open(batch: Batch): void {
+    this.#keys = batch.keys;
+    this.#times = batch.times;
+  }
+  close(): void {
+    this.#keys = [];
+  }
+  get key(): string {
+    return this.#keys[this.record]!;
+  }
+  get eventTime(): number {
+    return this.#times[this.record]!;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * From a key to its key group, and from key groups to workers.
+ *
+ * State is stored and moved by key group (Carbone et al., "State Management in Apache Flink", VLDB 2017), and the hash
+ * travels with the record: nothing here may ever give another result than it does today.
+ */
+import { assert } from "../base/assert.ts";
+import type { KeyGroup } from "../base/ids.ts";
+
+/** How many key groups a cluster has unless it was formed with another number. */
+export const DEFAULT_KEY_GROUP_COUNT = 1024;
+/** Most key groups a cluster may have. */
+export const KEY_GROUP_COUNT_MAX = 32_768;
+/** Longest key, in UTF-16 code units. */
+export const KEY_LENGTH_MAX = 4096;
+
+/**
+ * FNV-1a over the UTF-16 code units of `key` (each unit is one step, not split into bytes), then the final mix of
+ * murmur3, without which the low bits of similar keys are uneven. Code units need no encoder, are the same on every
+ * runtime and keep lone surrogates apart.
+ *
+ * @returns 0 to 4,294,967,295.
+ */
+export function hashKey(key: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
+/** The key group of a hash: its low 31 bits (so that engines stay in integers) modulo `keyGroupCount`. */
+export function keyGroupOf(hash: number, keyGroupCount: number): KeyGroup {
+  return (hash & 0x7fffffff) % keyGroupCount;
+}
+
+/**
+ * Shares all key groups out evenly, in runs: worker 0 owns the first run. The lengths of two runs differ by one at most.
+ *
+ * @returns By key group, the index of the worker that owns it.
+ */
+export function assignOwners(workerCount: number, keyGroupCount: number = DEFAULT_KEY_GROUP_COUNT): Uint16Array {
+  assert(workerCount >= 1 && workerCount <= keyGroupCount, `${workerCount} workers for ${keyGroupCount} key groups`);
+  assert(keyGroupCount <= KEY_GROUP_COUNT_MAX);
+  const owners = new Uint16Array(keyGroupCount);
+  for (let group = 0; group < keyGroupCount; group++) owners[group] = Math.floor((group * workerCount) / keyGroupCount);
+  return owners;
+}
