@@ -40,6 +40,8 @@ export interface StoreOptions {
   readonly worker: WorkerName;
 }
 
+const LINK = "it is a symbolic link or a device, not a folder";
+const NO_FOLDER = "it is not a folder";
 const LOCK_TRIES = 6;
 const LOCK_RETRY_MS = 50;
 /** A clean shutdown beside us may remove the folder between making it and locking in it. */
@@ -216,10 +218,13 @@ async function open(options: StoreOptions, paths: StorePaths): Promise<Store> {
 async function openFolder(options: StoreOptions, paths: StorePaths, madeDirectory: boolean): Promise<Store> {
   const { disk } = options;
   const lockPath = join(paths.workerFolder, LOCK_FILE);
-  const lockFile = await disk.stat(lockPath);
-  if (lockFile !== null && lockFile.kind !== "file") {
-    throw unsafe(lockPath, "it is no plain file", "remove it by hand, or use another --resilience-dir");
+  const entries = await disk.list(paths.workerFolder);
+  const strange = entries.find((entry) => entry.kind !== "file" && KNOWN_FILES.includes(entry.name));
+  if (strange !== undefined) {
+    const path = join(paths.workerFolder, strange.name);
+    throw unsafe(path, "it is no plain file", "remove it by hand, or use another --resilience-dir");
   }
+  const hadLock = entries.some((entry) => entry.name === LOCK_FILE);
   const lock = await takeLock(options, lockPath);
   if (lock === null) throw await inUse(options, paths);
   try {
@@ -230,7 +235,7 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
     for (const folder of [paths.workerFolder, paths.applicationFolder, paths.directory]) await disk.syncDir(folder);
     return new Store(options, paths, lock, { saved, madeDirectory });
   } catch (error) {
-    if (lockFile === null) await lock.removeAndRelease();
+    if (!hadLock) await lock.removeAndRelease();
     else await lock.release();
     throw error;
   }
@@ -248,14 +253,10 @@ async function takeLock(options: StoreOptions, path: string): Promise<Lock | nul
 async function checkDirectory(disk: Disk, directory: string): Promise<boolean> {
   const found = await disk.stat(directory);
   if (found === null) return true;
-  if (found.kind === "other" && parentOf(directory) === "/") {
-    // Only root makes a symbolic link there: `/tmp` is one on macOS. Listing fails if it leads to no folder.
-    await disk.list(directory);
-    return false;
-  }
-  if (found.kind !== "folder") {
-    throw unsafe(directory, notFolder(found.kind), "give a folder (by its real path) with --resilience-dir");
-  }
+  const help = "give a folder, by its real path, with --resilience-dir";
+  // Only root makes a link directly in `/`: `/tmp` is one on macOS.
+  if (parentOf(directory) !== "/" && (await isLink(disk, directory))) throw unsafe(directory, LINK, help);
+  if (found.kind !== "folder") throw unsafe(directory, NO_FOLDER, help);
   const sticky = (found.mode & 0o1000) !== 0;
   if ((found.mode & 0o002) !== 0 && !sticky) {
     throw unsafe(
@@ -269,10 +270,11 @@ async function checkDirectory(disk: Disk, directory: string): Promise<boolean> {
 
 /** The folders we make ourselves: whoever else could write there could make us trust what is not ours. */
 async function checkFolder(disk: Disk, folder: string): Promise<void> {
+  const help = "move it away if it is not yours, or use another --resilience-dir";
+  if (await isLink(disk, folder)) throw unsafe(folder, LINK, help);
   const found = await disk.stat(folder);
   if (found === null) return;
-  const help = "move it away if it is not yours, or use another --resilience-dir";
-  if (found.kind !== "folder") throw unsafe(folder, notFolder(found.kind), help);
+  if (found.kind !== "folder") throw unsafe(folder, NO_FOLDER, help);
   if (!found.ownedByUs) throw unsafe(folder, "it belongs to another user", help);
   if ((found.mode & 0o022) !== 0) {
     throw unsafe(
@@ -283,11 +285,20 @@ async function checkFolder(disk: Disk, folder: string): Promise<void> {
   }
 }
 
+/** `stat` follows links, what a folder lists does not. Where the folder above cannot be listed, nobody can tell. */
+async function isLink(disk: Disk, path: string): Promise<boolean> {
+  try {
+    return (await disk.list(parentOf(path))).some((entry) => entry.kind === "other" && entry.name === baseOf(path));
+  } catch (error) {
+    if (error instanceof DiskError) return false;
+    throw error;
+  }
+}
+
 async function readSaved(options: StoreOptions, folder: string): Promise<SavedCluster | null> {
   const path = join(folder, CLUSTER_FILE);
   const found = await options.disk.stat(path);
   if (found === null) return null;
-  if (found.kind !== "file") throw unsafe(path, "it is no plain file", cleanOrElse(folder));
   if (found.length > CLUSTER_FILE_BYTES_MAX) {
     throw damagedError(path, CLUSTER_FILE_BYTES_MAX, `it has ${found.length} bytes, which is too long`, folder);
   }
@@ -365,10 +376,6 @@ function cleanCommand(folder: string): string {
 
 function cleanOrElse(folder: string): string {
   return `to give up what it saved: ${cleanCommand(folder)}`;
-}
-
-function notFolder(kind: "file" | "folder" | "other"): string {
-  return kind === "file" ? "it is a file, not a folder" : "it is a symbolic link or a device, not a folder";
 }
 
 function octal(mode: number): string {

@@ -1,0 +1,268 @@
+// What `tammar store show`, `verify` and `clean` do: look at worker folders from outside.
+//
+//   I1. Looking changes nothing, but for taking a lock that exists for an instant to see whether somebody holds it.
+//   I2. A folder is ours when its `LOCK` or its `cluster` file says so, and not by its place: resilience directories are
+//       often `/tmp`, where programs of all kinds have files called LOCK.
+//   I3. Symbolic links are never followed, and files of unknown names never touched.
+
+import { ConfigError, EnvironmentError, ResilienceError } from "../base/errors.ts";
+import { WORKER_NAME } from "../base/ids.ts";
+import { type DirEntry, type Disk, DiskError } from "../runtime/runtime.ts";
+import { decodeFolderName } from "./folder_name.ts";
+import { baseOf, CLUSTER_FILE, join, KNOWN_FILES, LOCK_FILE, NEW_SUFFIX, parentOf } from "./folders.ts";
+import { type Holder, isOurLock, readHolder } from "./holder.ts";
+import { hasMagic } from "./record_file.ts";
+import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
+import { emptyFolder, removeFolderIfEmpty } from "./store.ts";
+
+export interface StoreReport {
+  readonly directory: string;
+  /** By path. */
+  readonly workers: readonly WorkerFolder[];
+  /** Folders that could not be looked into, with the reason, where they could be ours by their names. */
+  readonly unreadable: readonly { readonly path: string; readonly why: string }[];
+}
+
+export interface WorkerFolder {
+  readonly path: string;
+  /** From the folder's name; null: it was moved. What the file says is in `saved`. */
+  readonly application: string | null;
+  readonly worker: string;
+  readonly held: "held" | "free" | "cannot_tell";
+  /** Who wrote that it holds the lock; only of meaning when `held`. */
+  readonly holder: Holder | null;
+  /** Null: nothing saved, or not readable (see `files`). */
+  readonly saved: SavedCluster | null;
+  /** Files of known names, the lock too. */
+  readonly files: readonly FileReport[];
+  /** Names in the folder that are not ours. */
+  readonly unknown: readonly string[];
+}
+
+export interface FileReport {
+  readonly name: string;
+  readonly bytes: number;
+  readonly outcome:
+    | { readonly kind: "ok" }
+    /** Of a save that a crash cut off. Harmless: the next start removes it. */
+    | { readonly kind: "unfinished" }
+    | { readonly kind: "other_version"; readonly version: number }
+    | { readonly kind: "damaged"; readonly offset: number; readonly why: string }
+    | { readonly kind: "unreadable"; readonly why: string };
+}
+
+/** What `clean` means to do with one worker's folder. */
+export interface CleanStep {
+  readonly folder: WorkerFolder;
+  readonly decision: "remove" | "held" | "cannot_tell" | "other_user";
+}
+
+export interface CleanResult {
+  readonly path: string;
+  readonly outcome:
+    | { readonly kind: "removed" }
+    /** Our files are gone; these others keep the folder alive. */
+    | { readonly kind: "removed_but"; readonly left: readonly string[] }
+    | { readonly kind: "skipped"; readonly why: string };
+}
+
+/**
+ * Looks at every worker's folder in a resilience directory. `directory` may also be the folder of one application or of one
+ * worker. Reads every file back.
+ *
+ * @throws {ConfigError} `no_such_directory`. @throws {EnvironmentError} It cannot be read.
+ */
+export async function inspectStore(disk: Disk, directory: string): Promise<StoreReport> {
+  const found = await disk.stat(directory);
+  if (found?.kind !== "folder") {
+    const is = found === null ? "there is no such folder" : "it is not a folder";
+    throw new ConfigError(
+      "no_such_directory",
+      `Cannot look into ${directory}: ${is}; give the --resilience-dir of a worker`,
+    );
+  }
+  const workers: WorkerFolder[] = [];
+  const unreadable: { path: string; why: string }[] = [];
+  const look = async (path: string): Promise<readonly DirEntry[]> => {
+    try {
+      return await disk.list(path);
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      if (error.code !== "not_found") unreadable.push({ path, why: error.message });
+      return [];
+    }
+  };
+  let entries: readonly DirEntry[];
+  try {
+    entries = await disk.list(directory);
+  } catch (cause) {
+    if (!(cause instanceof DiskError)) throw cause;
+    throw new EnvironmentError(`store_${cause.code}`, `Cannot look into ${directory}: ${cause.message}`, { cause });
+  }
+  if (await isWorkerFolder(disk, directory, entries)) {
+    workers.push(await inspectFolder(disk, directory, entries));
+    return { directory, workers, unreadable };
+  }
+  for (const entry of folders(entries)) {
+    const path = join(directory, entry.name);
+    const inside = await look(path);
+    if (await isWorkerFolder(disk, path, inside)) {
+      workers.push(await inspectFolder(disk, path, inside));
+      continue;
+    }
+    if (decodeFolderName(entry.name) === null) continue;
+    for (const worker of folders(inside)) {
+      if (!WORKER_NAME.test(worker.name)) continue;
+      const workerPath = join(path, worker.name);
+      const files = await look(workerPath);
+      if (await isWorkerFolder(disk, workerPath, files)) workers.push(await inspectFolder(disk, workerPath, files));
+    }
+  }
+  return { directory, workers, unreadable };
+}
+
+/** How many files did not read back as what was written. */
+export function damagedFiles(report: StoreReport): number {
+  const bad = (file: FileReport) => file.outcome.kind !== "ok" && file.outcome.kind !== "unfinished";
+  return report.workers.reduce((sum, worker) => sum + worker.files.filter(bad).length, 0);
+}
+
+/** What `clean` would do; changes nothing. */
+export async function planClean(disk: Disk, directory: string): Promise<CleanStep[]> {
+  const report = await inspectStore(disk, directory);
+  const steps: CleanStep[] = [];
+  for (const folder of report.workers) {
+    const ours = (await disk.stat(folder.path))?.ownedByUs ?? false;
+    const decision = !ours ? "other_user" : folder.held === "free" ? "remove" : folder.held;
+    steps.push({ folder, decision });
+  }
+  return steps;
+}
+
+/**
+ * Removes what the plan says, each folder under its lock and after a second look. To be called once a person (or `--yes`)
+ * has agreed to the plan.
+ *
+ * @throws {ResilienceError} `clean_failed`: the disk refuses. What was removed before stays removed.
+ */
+export async function carryOutClean(disk: Disk, plan: readonly CleanStep[]): Promise<CleanResult[]> {
+  const results: CleanResult[] = [];
+  for (const step of plan) {
+    const { path } = step.folder;
+    try {
+      results.push({ path, outcome: await cleanFolder(disk, step) });
+    } catch (cause) {
+      if (!(cause instanceof DiskError)) throw cause;
+      throw new ResilienceError("clean_failed", `Cannot clean ${path}: ${cause.message}`, { cause });
+    }
+  }
+  return results;
+}
+
+async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["outcome"]> {
+  const { path } = step.folder;
+  switch (step.decision) {
+    case "held":
+      return { kind: "skipped", why: "a worker is running there" };
+    case "cannot_tell":
+      return { kind: "skipped", why: "whether a worker is running there cannot be told" };
+    case "other_user":
+      return { kind: "skipped", why: "it belongs to another user; clean it as that user" };
+    case "remove":
+      break;
+  }
+  const still = await disk.stat(path);
+  const linked = (await disk.list(parentOf(path))).some(
+    (entry) => entry.name === baseOf(path) && entry.kind !== "folder",
+  );
+  if (still === null || linked || !still.ownedByUs)
+    return { kind: "skipped", why: "it is not what it was a moment ago" };
+  const entries = await disk.list(path);
+  if (entries.some((entry) => KNOWN_FILES.includes(entry.name) && entry.kind !== "file")) {
+    return { kind: "skipped", why: "one of its files is a symbolic link or no plain file" };
+  }
+  const lock = await disk.lock(join(path, LOCK_FILE));
+  if (lock === null) return { kind: "skipped", why: "a worker has started there in the meantime" };
+  const left = await emptyFolder(disk, path, lock);
+  if (!(await removeFolderIfEmpty(disk, path))) return { kind: "removed_but", left };
+  const above = parentOf(path);
+  const folder = await disk.stat(above);
+  const isApplication = decodeFolderName(baseOf(above)) !== null && folder?.ownedByUs === true && folder.mode === 0o700;
+  if (isApplication) await removeFolderIfEmpty(disk, above);
+  return { kind: "removed" };
+}
+
+async function isWorkerFolder(disk: Disk, path: string, entries: readonly DirEntry[]): Promise<boolean> {
+  const has = (name: string) => entries.some((entry) => entry.name === name && entry.kind === "file");
+  if (has(LOCK_FILE) && (await isOurLock(disk, join(path, LOCK_FILE)))) return true;
+  if (!has(CLUSTER_FILE)) return false;
+  try {
+    return hasMagic(await disk.readFile(join(path, CLUSTER_FILE), CLUSTER_FILE_BYTES_MAX));
+  } catch (error) {
+    if (error instanceof DiskError) return false;
+    throw error;
+  }
+}
+
+async function inspectFolder(disk: Disk, path: string, entries: readonly DirEntry[]): Promise<WorkerFolder> {
+  const files: FileReport[] = [];
+  let saved: SavedCluster | null = null;
+  for (const entry of entries) {
+    if (entry.kind !== "file" || !KNOWN_FILES.includes(entry.name)) continue;
+    const read = await inspectFile(disk, join(path, entry.name), entry.name);
+    if (read === null) continue;
+    files.push(read.report);
+    saved ??= read.saved;
+  }
+  const lockPath = join(path, LOCK_FILE);
+  const hasLock = files.some((file) => file.name === LOCK_FILE);
+  return {
+    path,
+    application: decodeFolderName(baseOf(parentOf(path))),
+    worker: baseOf(path),
+    held: hasLock ? await isHeld(disk, lockPath) : "free",
+    holder: hasLock ? await readHolder(disk, lockPath) : null,
+    saved,
+    files,
+    unknown: entries.filter((entry) => entry.kind !== "file" || !KNOWN_FILES.includes(entry.name)).map((e) => e.name),
+  };
+}
+
+async function inspectFile(
+  disk: Disk,
+  path: string,
+  name: string,
+): Promise<{ report: FileReport; saved: SavedCluster | null } | null> {
+  let bytes = 0;
+  try {
+    const stat = await disk.stat(path);
+    if (stat === null) return null;
+    bytes = stat.length;
+    if (name === CLUSTER_FILE + NEW_SUFFIX)
+      return { report: { name, bytes, outcome: { kind: "unfinished" } }, saved: null };
+    if (name === LOCK_FILE) return { report: { name, bytes, outcome: { kind: "ok" } }, saved: null };
+    const outcome = decodeSavedCluster(await disk.readFile(path, CLUSTER_FILE_BYTES_MAX));
+    if (outcome.kind === "ok") return { report: { name, bytes, outcome: { kind: "ok" } }, saved: outcome.saved };
+    return { report: { name, bytes, outcome }, saved: null };
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    if (error.code === "not_found") return null;
+    return { report: { name, bytes, outcome: { kind: "unreadable", why: error.message } }, saved: null };
+  }
+}
+
+async function isHeld(disk: Disk, lockPath: string): Promise<"held" | "free" | "cannot_tell"> {
+  try {
+    const lock = await disk.lock(lockPath);
+    if (lock === null) return "held";
+    await lock.release();
+    return "free";
+  } catch (error) {
+    if (error instanceof DiskError) return "cannot_tell";
+    throw error;
+  }
+}
+
+function folders(entries: readonly DirEntry[]): DirEntry[] {
+  return entries.filter((entry) => entry.kind === "folder");
+}

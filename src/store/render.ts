@@ -1,0 +1,149 @@
+/** What `tammar store` says, as text for people. */
+import { printable } from "../base/log.ts";
+import { join, shellWord } from "./folders.ts";
+import {
+  type CleanResult,
+  type CleanStep,
+  damagedFiles,
+  type FileReport,
+  type StoreReport,
+  type WorkerFolder,
+} from "./inspect.ts";
+
+/** For `tammar store show`. Ends with a newline. */
+export function renderShow(report: StoreReport, nowMs: number): string {
+  const lines: string[] = [];
+  if (report.workers.length === 0) lines.push(`nothing is saved in ${report.directory}`);
+  for (const worker of report.workers) {
+    if (lines.length > 0) lines.push("");
+    lines.push(worker.path);
+    const row = (name: string, value: string) => lines.push(`  ${name.padEnd(12)} ${value}`);
+    const { saved } = worker;
+    row("application", printable(saved?.application ?? worker.application ?? "unknown"));
+    row("worker", saved === null ? worker.worker : `${saved.worker} (1 of ${saved.workerCount}, ${saved.role})`);
+    if (saved === null) row("cluster", "nothing readable is saved");
+    else {
+      row("cluster", saved.clusterId);
+      row("state", saved.state === "formed" ? "formed" : "forming (counts as nothing: the next start begins anew)");
+      row("generation", `${saved.generation}, routing version ${saved.routingVersion}`);
+      row("addresses", `control ${addressText(saved.control)}, data ${addressText(saved.data)}`);
+      for (const member of saved.members) {
+        row("member", `${member.name}: control ${addressText(member.control)}, data ${addressText(member.data)}`);
+      }
+      row(
+        "saved",
+        `${ageText(nowMs - saved.savedAtMs)} ago (${timeText(saved.savedAtMs)}), start ${saved.startNumber}`,
+      );
+    }
+    row("held by", holderText(worker));
+    for (const file of worker.files) if (file.outcome.kind !== "ok") row("file", `${file.name}: ${outcomeText(file)}`);
+    for (const name of worker.unknown) row("not ours", printable(name));
+  }
+  for (const { path, why } of report.unreadable) lines.push(`cannot look into ${path}: ${why}`);
+  return `${lines.join("\n")}\n`;
+}
+
+/** For `tammar store verify`. Ends with a newline. */
+export function renderVerify(report: StoreReport): string {
+  const lines: string[] = [];
+  let count = 0;
+  for (const worker of report.workers) {
+    for (const file of worker.files) {
+      count++;
+      lines.push(`${join(worker.path, file.name)}: ${outcomeText(file)}`);
+    }
+    for (const name of worker.unknown) lines.push(`${join(worker.path, printable(name))}: not ours, not looked at`);
+  }
+  for (const { path, why } of report.unreadable) lines.push(`${path}: cannot look into it: ${why}`);
+  const bad = damagedFiles(report);
+  lines.push(`${count} ${count === 1 ? "file" : "files"} read back, ${bad === 0 ? "all fine" : `${bad} not fine`}`);
+  return `${lines.join("\n")}\n`;
+}
+
+/** For `tammar store clean`, before it does anything. Ends with a newline. */
+export function renderPlan(directory: string, plan: readonly CleanStep[]): string {
+  if (plan.length === 0) return `nothing to clean in ${directory}\n`;
+  return plan.map((step) => `${planLine(step)}\n`).join("");
+}
+
+/** For `tammar store clean`, afterwards. Each line ends with a newline. */
+export function renderCleaned(results: readonly CleanResult[]): string {
+  return results.map((result) => `${cleanedLine(result)}\n`).join("");
+}
+
+function planLine({ folder, decision }: CleanStep): string {
+  const application = folder.saved?.application ?? folder.application ?? "unknown";
+  const cluster = folder.saved === null ? "" : `, cluster ${folder.saved.clusterId}`;
+  const what = `${folder.path} (worker "${folder.worker}" of "${printable(application)}"${cluster})`;
+  const kept = folder.unknown.length === 0 ? "" : `; not ours and left there: ${printable(folder.unknown.join(", "))}`;
+  switch (decision) {
+    case "remove":
+      return `remove ${what}${kept}`;
+    case "held":
+      return `keep   ${what}: held by ${holderText(folder)}`;
+    case "other_user":
+      return `keep   ${what}: belongs to another user`;
+    case "cannot_tell":
+      return `keep   ${what}: whether it is in use cannot be told`;
+  }
+}
+
+function cleanedLine({ path, outcome }: CleanResult): string {
+  switch (outcome.kind) {
+    case "removed":
+      return `removed ${path}`;
+    case "removed_but":
+      return `removed our files in ${path}; not ours and left there: ${printable(outcome.left.join(", "))}`;
+    case "skipped":
+      return `kept    ${path}: ${outcome.why}`;
+  }
+}
+
+/** The command that carries a plan out. */
+export function confirmCommand(directory: string): string {
+  return `tammar store clean ${shellWord(directory)} --yes`;
+}
+
+function holderText(worker: WorkerFolder): string {
+  switch (worker.held) {
+    case "free":
+      return "nobody";
+    case "cannot_tell":
+      return "cannot be told";
+    case "held":
+      return worker.holder === null
+        ? "a process that does not say its number"
+        : `process ${worker.holder.pid} since ${timeText(worker.holder.sinceMs)}`;
+  }
+}
+
+function outcomeText(file: FileReport): string {
+  switch (file.outcome.kind) {
+    case "ok":
+      return `ok (${file.bytes} bytes)`;
+    case "unfinished":
+      return "left by a save that was cut off; harmless";
+    case "other_version":
+      return `has format version ${file.outcome.version}, which this tammar does not read`;
+    case "damaged":
+      return `damaged at offset ${file.outcome.offset}: ${file.outcome.why}`;
+    case "unreadable":
+      return file.outcome.why;
+  }
+}
+
+function addressText({ host, port }: { host: string; port: number }): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function timeText(wallMs: number): string {
+  return wallMs <= 8.64e15 ? new Date(wallMs).toISOString() : `${wallMs} ms`;
+}
+
+function ageText(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.floor(seconds / 3_600)} h`;
+  return `${Math.floor(seconds / 86_400)} days`;
+}
