@@ -8,29 +8,30 @@ import { ProtocolError } from "../base/errors.ts";
  */
 export class ByteReader {
   readonly #what: string;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly data: Uint8Array;
+  readonly view: DataView;
   /** Where the next read starts. */
   offset: number;
 
   /** `what` names the message in errors: `metrics payload`. */
   constructor(what: string, bytes: Uint8Array, offset = 0) {
     this.#what = what;
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.data = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.offset = offset;
   }
 
   get remaining(): number {
-    return this.#bytes.length - this.offset;
+    return this.data.length - this.offset;
   }
 
-  #take(count: number): number {
+  /** Steps over `count` bytes, checked; returns where they start. For columns that are read straight from `view`. */
+  skip(count: number): number {
     const at = this.offset;
-    if (count > this.#bytes.length - at) {
-      throw new ProtocolError(
+    if (count > this.data.length - at) {
+      throw this.error(
         "truncated",
-        `${this.#what} ends too early: ${count} bytes wanted at offset ${at}, ${this.#bytes.length - at} are there`,
+        `ends too early: ${count} bytes wanted at offset ${at}, ${this.data.length - at} are there`,
       );
     }
     this.offset = at + count;
@@ -38,29 +39,43 @@ export class ByteReader {
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#take(1));
+    return this.view.getUint8(this.skip(1));
   }
 
   u16(): number {
-    return this.#view.getUint16(this.#take(2));
+    return this.view.getUint16(this.skip(2));
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4));
+    return this.view.getUint32(this.skip(4));
   }
 
   u64(): bigint {
-    return this.#view.getBigUint64(this.#take(8));
+    return this.view.getBigUint64(this.skip(8));
   }
 
   f64(): number {
-    return this.#view.getFloat64(this.#take(8));
+    return this.view.getFloat64(this.skip(8));
+  }
+
+  /** Unsigned, seven bits a byte, low ones first; at most 2^32 - 1. */
+  varint(): number {
+    let value = 0;
+    for (let scale = 1; scale <= 0x1000_0000; scale *= 128) {
+      const byte = this.u8();
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) {
+        if (value > 0xffff_ffff) break;
+        return value;
+      }
+    }
+    throw this.error("bad_number", `holds a number that is too large at offset ${this.offset - 1}`);
   }
 
   /** A view into the message, not a copy. */
   bytes(count: number): Uint8Array {
-    const at = this.#take(count);
-    return this.#bytes.subarray(at, at + count);
+    const at = this.skip(count);
+    return this.data.subarray(at, at + count);
   }
 
   str16(): string {
@@ -76,15 +91,22 @@ export class ByteReader {
     return this.#text(this.bytes(this.remaining));
   }
 
+  /** An error about this message; `is` completes the sentence that begins with its name. */
+  error(code: string, is: string): ProtocolError {
+    return new ProtocolError(code, `${this.#what} ${is}`);
+  }
+
   #text(bytes: Uint8Array): string {
     return decodeUtf8(this.#what, bytes);
   }
 }
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** Strict: malformed UTF-8 is refused and a byte order mark is kept. */
 export function decodeUtf8(what: string, bytes: Uint8Array): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return UTF8.decode(bytes);
   } catch (cause) {
     throw new ProtocolError("bad_text", `${what} holds text that is not UTF-8`, { cause });
   }

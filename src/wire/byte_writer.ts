@@ -64,6 +64,16 @@ export class ByteWriter {
     this.view.setUint32(at + 4, value >>> 0);
   }
 
+  /** Unsigned, seven bits a byte, low ones first; at most 2^32 - 1. */
+  varint(value: number): void {
+    let rest = value;
+    while (rest >= 0x80) {
+      this.u8((rest & 0x7f) | 0x80);
+      rest = Math.floor(rest / 128);
+    }
+    this.u8(rest);
+  }
+
   f64(value: number): void {
     const at = this.reserve(8);
     this.view.setFloat64(at, value);

@@ -8,7 +8,7 @@
 import { assert, unreachable } from "../base/assert.ts";
 import { ProtocolError } from "../base/errors.ts";
 import { type Generation, WORKER_NAME, type WorkerName } from "../base/ids.ts";
-import { ByteReader } from "./byte_reader.ts";
+import { ByteReader, decodeUtf8 } from "./byte_reader.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
 /** Version of the control and data channels. Any change to their bytes changes it. */
@@ -261,10 +261,11 @@ function checkPrintable(what: string, text: string): string {
   return text;
 }
 
-/** The longest prefix of whole characters that has at most `bytesMax` bytes as UTF-8. */
+/** The longest prefix of whole characters that has at most `bytesMax` bytes as UTF-8, as the other end will read it. */
 function cutUtf8(text: string, bytesMax: number): string {
-  const { read } = new TextEncoder().encodeInto(text, new Uint8Array(Math.max(bytesMax, 0)));
-  return text.slice(0, read);
+  const bytes = new Uint8Array(Math.max(bytesMax, 0));
+  const { written } = new TextEncoder().encodeInto(text, bytes);
+  return decodeUtf8("a name", bytes.subarray(0, written));
 }
 
 function writeId(out: ByteWriter, hex: string): void {

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ProtocolError } from "../../src/base/errors.ts";
+import { ByteWriter } from "../../src/wire/byte_writer.ts";
+import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../../src/wire/data_batch.ts";
+import { ValueError } from "../../src/wire/values.ts";
+
+function batchOf(count: number): DataBatchColumns {
+  return {
+    exchange: 3,
+    pipeline: 65535,
+    count,
+    watermark: 1.7e15,
+    arrivalMs: 1.7e12 + 0.25,
+    times: Float64Array.from({ length: count }, (_, i) => 1.7e15 + i),
+    hashes: Uint32Array.from({ length: count }, (_, i) => 2 ** 32 - 1 - i),
+    keys: Array.from({ length: count }, (_, i) => ["user-1", "", "grüße", "\ud800", "🦘"][i % 5]!),
+    values: Array.from({ length: count }, (_, i) => ({ n: i, text: `t${i}` })),
+  };
+}
+
+function encode(batch: DataBatchColumns): Uint8Array {
+  const out = new ByteWriter();
+  encodeDataBatch(batch, out);
+  return out.take();
+}
+
+test("a batch comes back with all of its columns", () => {
+  for (const count of [0, 1, 5, 1000]) {
+    const batch = { ...batchOf(count), watermark: count === 0 ? -Infinity : 5 };
+    assert.deepStrictEqual(decodeDataBatch(encode(batch)), batch);
+  }
+});
+
+test("only the first `count` entries travel, and views into larger buffers work", () => {
+  const batch = batchOf(6);
+  const backing = new Float64Array(20);
+  backing.set(batch.times, 7);
+  const sent = { ...batch, count: 4, times: backing.subarray(7), hashes: batch.hashes.subarray(1) };
+  assert.deepStrictEqual(decodeDataBatch(encode(sent)), {
+    ...batch,
+    count: 4,
+    times: batch.times.slice(0, 4),
+    hashes: batch.hashes.slice(1, 5),
+    keys: batch.keys.slice(0, 4),
+    values: batch.values.slice(0, 4),
+  });
+});
+
+test("records without keys travel without hashes", () => {
+  const batch = { ...batchOf(3), keys: [], hashes: new Uint32Array(0) };
+  assert.deepStrictEqual(decodeDataBatch(encode(batch)), batch);
+});
+
+test("the result does not refer to the bytes it came from", () => {
+  const batch = { ...batchOf(3), values: [new Uint8Array([1]), new Uint8Array([2]), new Uint8Array([3])] };
+  const bytes = encode(batch);
+  const decoded = decodeDataBatch(bytes);
+  bytes.fill(0xff);
+  assert.deepStrictEqual(decoded, batch);
+});
+
+test("the layout is fixed", () => {
+  const out = new ByteWriter();
+  const times = new Float64Array([2]);
+  const hashes = new Uint32Array([0x01020304]);
+  const columns = {
+    exchange: 1,
+    pipeline: 2,
+    count: 1,
+    watermark: 1,
+    arrivalMs: 0,
+    times,
+    hashes,
+    keys: ["k"],
+    values: [true],
+  };
+  encodeDataBatch(columns, out);
+  const hex = Buffer.from(out.take()).toString("hex");
+  const header = ["0001", "0002", "00000001", "3ff0000000000000", "0000000000000000", "01"];
+  const body = ["0000000000000040", "04030201", "01", "01", "00", "00000001", "6b", "00000002", "03", "03"];
+  assert.equal(hex, [...header, ...body].join(""));
+});
+
+test("an author's codec carries the values instead", () => {
+  const codec = {
+    encode: (values: unknown[], count: number) => Uint8Array.from(values.slice(0, count) as number[]),
+    decode: (bytes: Uint8Array) => [...bytes],
+  };
+  const batch = { ...batchOf(3), values: [5, 6, 7] };
+  const out = new ByteWriter();
+  encodeDataBatch(batch, out, codec);
+  const bytes = out.take();
+  assert.deepStrictEqual(decodeDataBatch(bytes, codec), batch);
+  assert.throws(
+    () => decodeDataBatch(bytes, { ...codec, decode: () => [1] }),
+    (error) =>
+      error instanceof ValueError && error.code === "codec_broken" && /1 values for a batch of 3/.test(error.message),
+  );
+});
+
+test("a value that cannot travel leaves the writer as it was", () => {
+  const out = new ByteWriter();
+  out.u8(1);
+  assert.throws(() => encodeDataBatch({ ...batchOf(2), values: [1, () => 1] }, out), ValueError);
+  assert.equal(out.length, 1);
+});
+
+test("a batch cut anywhere, or with a byte too many, is a protocol error", () => {
+  const bytes = encode(batchOf(7));
+  for (let length = 0; length < bytes.length; length++) {
+    assert.throws(() => decodeDataBatch(bytes.subarray(0, length)), ProtocolError);
+  }
+  assert.throws(() => decodeDataBatch(Uint8Array.from([...bytes, 0])), ProtocolError);
+});
+
+test("a huge announced count allocates nothing", () => {
+  const bytes = encode(batchOf(1));
+  new DataView(bytes.buffer).setUint32(4, 0xffff_ffff);
+  assert.throws(() => decodeDataBatch(bytes), ProtocolError);
+});
