@@ -67,8 +67,8 @@ test("the layout is fixed", () => {
   const before = ["544d5231", "02", "0001", "02", identity.clusterId, "000162", "000166", "000161"];
   const after = ["0007772d312e625f32", "00000007", identity.incarnation, "00000003", "0000000000000000"];
   const payloadHex = [...before, ...after].join("");
-  assert.equal(payloadHex.length / 2, 82);
-  assert.equal(hex, `00000052${payloadHex}`);
+  assert.equal(payloadHex.length / 2, 74);
+  assert.equal(hex, `0000004a${payloadHex}`);
 });
 
 test("a handshake cut anywhere is a protocol error; what comes behind is ignored", () => {
