@@ -1,0 +1,81 @@
+/** Three workers; each is killed with SIGKILL in turn, under load, and comes back with the same command line. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { examples, PHASE_IV, sinkOf, withCluster } from "./lib/cluster.ts";
+import { Sender } from "./lib/sender.ts";
+import { sleep, waitFor } from "./lib/wait.ts";
+import { WordCounts, wordList } from "./lib/words.ts";
+
+const words = wordList(60);
+
+for (const victim of [2, 1, 0]) {
+  const name = victim === 0 ? "initializer" : `worker${victim}`;
+
+  test(`${name} of three is killed under load and comes back; words of the others never lose a count`, async () => {
+    const counts = new WordCounts();
+    await withCluster(
+      { application: examples.wordCount, workers: 3, sources: ["words"], sink: { onLine: counts.take } },
+      async (cluster) => {
+        await cluster.startAll();
+        const survivors = [0, 1, 2].filter((index) => index !== victim);
+        const through = survivors[0] as number;
+        const pids = survivors.map((index) => cluster.program(index).pid);
+        const sender = await Sender.open(cluster.sourcePort(through, "words"));
+        let stop = false;
+        const pacing = sender.pace(
+          (index) => words[index % words.length] as string,
+          3_000,
+          () => stop,
+        );
+        await waitFor(() => words.every((word) => counts.last(word) >= 3), { what: "every word", deadlineMs: 10_000 });
+
+        await cluster.program(victim).kill();
+        for (const index of survivors) {
+          await cluster
+            .program(index)
+            .waitForOutput(new RegExp(`${name}.*(lost|gone|closed|reset|disconnect|down)`, "i"), 6_000);
+        }
+        await sleep(1_000);
+        const began = performance.now();
+        cluster.start(victim);
+        await cluster.waitWorkerReady(victim, 10_000);
+        const backMs = performance.now() - began;
+        await cluster.program(victim).waitForOutput(PHASE_IV, 1_000);
+
+        // Its source reads, and its words are counted again.
+        const own = await Sender.open(cluster.sourcePort(victim, "words"));
+        await own.send(["of-the-returned", "of-the-returned"]);
+        await waitFor(() => counts.last("of-the-returned") === 2, { what: "words of the returned", deadlineMs: 5_000 });
+        const before = new Map(words.map((word) => [word, counts.last(word)]));
+        await waitFor(() => words.every((word) => counts.last(word) !== before.get(word)), {
+          what: "every word to be counted again",
+          deadlineMs: 10_000,
+        });
+        stop = true;
+        await pacing;
+        await sender.close();
+        await own.close();
+
+        assert.ok(backMs < 2_000, `back after ${Math.round(backMs)} ms, wanted under 2,000`);
+        assert.deepEqual(counts.malformed, []);
+        // Counts begin at 1 again for the words that the killed worker owned, and only for these; nothing is skipped.
+        const breaks = counts.breaks();
+        assert.deepEqual(
+          breaks.filter(({ to }) => to !== 1),
+          [],
+        );
+        assert.equal(new Set(breaks.map(({ word }) => word)).size, breaks.length, "each word began again only once");
+        assert.ok(breaks.length > 0 && breaks.length < words.length, `${breaks.length} words began again`);
+        assert.deepEqual(
+          survivors.map((index) => cluster.program(index).pid),
+          pids,
+        );
+        for (const index of survivors) assert.equal(cluster.program(index).end, null);
+        assert.equal(sinkOf(cluster).cut.filter((text) => text.includes("\n")).length, 0);
+        assert.equal((await cluster.shutdownThrough(through)).status, 0);
+        assert.deepEqual(await cluster.exits(10_000), [0, 0, 0]);
+        assert.deepEqual(cluster.files(), []);
+      },
+    );
+  });
+}

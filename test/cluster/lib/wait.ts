@@ -1,0 +1,45 @@
+/** Waiting for a condition, with a deadline and a sentence to say when it passes. */
+
+export interface WaitOptions {
+  /** What is waited for, for the message: `Phase IV at worker1`. */
+  readonly what: string;
+  readonly deadlineMs: number;
+  /** Between two looks. 20 ms by default. */
+  readonly everyMs?: number;
+  /** Added to the message: what was seen instead. */
+  readonly seen?: () => string;
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, ms));
+}
+
+/** Resolves with the first value that is not false, null or undefined. */
+export async function waitFor<T>(
+  look: () => T | false | null | undefined | Promise<T | false | null | undefined>,
+  options: WaitOptions,
+): Promise<T> {
+  const end = performance.now() + options.deadlineMs;
+  for (;;) {
+    const value = await look();
+    if (value !== false && value !== null && value !== undefined) return value;
+    if (performance.now() > end) {
+      const seen = options.seen === undefined ? "" : `\n${options.seen()}`;
+      throw new Error(`waited ${options.deadlineMs} ms for ${options.what}${seen}`);
+    }
+    await sleep(options.everyMs ?? 20);
+  }
+}
+
+/** Rejects when `promise` takes longer. */
+export async function within<T>(promise: Promise<T>, deadlineMs: number, what: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${deadlineMs} ms for ${what}`)), deadlineMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
