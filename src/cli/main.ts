@@ -1,0 +1,56 @@
+/** The executable with all its commands: which one is meant is told by the name it was called by, or the first argument. */
+import { ConfigError, EXIT } from "../base/errors.ts";
+import { printable } from "../base/log.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Command } from "./command.ts";
+import { worker } from "./commands/worker.ts";
+import { commandHelp, programHelp } from "./help.ts";
+import { nearest } from "./nearest.ts";
+import { report, runCommand } from "./run_command.ts";
+import { print } from "./terminal.ts";
+import { VERSION } from "./version.ts";
+
+export const COMMANDS: readonly Command[] = [worker];
+
+/** Does what the command line says and leaves the process; never returns to its caller otherwise. */
+export async function main(runtime: Runtime): Promise<void> {
+  const { host } = runtime;
+  const called = COMMANDS.find((command) => command.calledAs.includes(host.calledAs));
+  if (called !== undefined) return runCommand(runtime, called, host.args, host.calledAs);
+  const [first, ...rest] = host.args;
+  switch (first) {
+    case undefined:
+    case "--help":
+    case "-h":
+      return leave(runtime, programHelp(COMMANDS));
+    case "--version":
+    case "-V":
+    case "version":
+      return leave(runtime, `tammar ${VERSION}\n`);
+    case "help": {
+      const command = COMMANDS.find((candidate) => candidate.name === rest[0]);
+      if (command !== undefined) return leave(runtime, commandHelp(command, `tammar ${command.name}`));
+      if (rest[0] === undefined) return leave(runtime, programHelp(COMMANDS));
+      return host.exit(report(runtime, unknownCommand(rest[0])));
+    }
+  }
+  const command = COMMANDS.find((candidate) => candidate.name === first);
+  if (command === undefined) return host.exit(report(runtime, unknownCommand(first)));
+  return runCommand(runtime, command, rest, `tammar ${command.name}`);
+}
+
+async function leave(runtime: Runtime, text: string): Promise<void> {
+  await print(runtime.host, text);
+  runtime.host.exit(EXIT.done);
+}
+
+function unknownCommand(name: string): ConfigError {
+  const names = COMMANDS.flatMap((command) => [command.name, ...command.calledAs]);
+  const near = nearest(name, [...names, "help"]);
+  const hint = name.startsWith("-")
+    ? "the command comes first, as in `tammar worker --help`"
+    : near === null
+      ? `there are ${COMMANDS.map((command) => command.name).join(", ")}`
+      : `did you mean ${near}?`;
+  return new ConfigError("command_unknown", `Unknown command ${printable(name)}: ${hint}`);
+}

@@ -1,0 +1,583 @@
+/**
+ * The options of `tammar worker`: names, letters, units and defaults of the original, and the rules of its roles.
+ *
+ * Wrong usage is found here, in one process, before anything is started: one `ConfigError`, which names the option, its
+ * value and what to do. What needs the application (its own options, its sources and sinks) is checked by
+ * `checkApplication`, once the module is loaded.
+ */
+import type { Application } from "../api/application.ts";
+import { type OptionSpecs, optionFlag, readOptionValues } from "../api/options.ts";
+import { ConfigError } from "../base/errors.ts";
+import { INITIALIZER, WORKER_NAME, type WorkerName } from "../base/ids.ts";
+import { printable } from "../base/log.ts";
+import { type Plan, planApplication } from "../plan/plan.ts";
+import type { Address } from "../runtime/runtime.ts";
+import type { SourceAddress } from "../worker/config.ts";
+import type { LogFormat, LogLevel } from "./logger.ts";
+import { nearest } from "./nearest.ts";
+import {
+  addressOf,
+  choiceOf,
+  type Given,
+  integerOf,
+  isGiven,
+  type OptionSpec,
+  type ParsedArguments,
+  parseAddress,
+  parseArguments,
+  parsePort,
+  refuseUnknown,
+  splitHost,
+  textOf,
+  unknownOption,
+} from "./options.ts";
+
+/** Options that do something. */
+const WORKING: readonly OptionSpec[] = [
+  {
+    name: "application-module",
+    value: "MODULE",
+    help: "The application: a path, or a name looked for here, in TAMMAR_PATH and in PYTHONPATH",
+  },
+  {
+    name: "in",
+    letter: "i",
+    value: "NAME@HOST:PORT[:MAX],...",
+    help: "Where each TCP source listens; MAX is its largest frame in bytes",
+  },
+  { name: "out", letter: "o", value: "HOST:PORT,...", help: "Where each TCP sink connects to, by position" },
+  {
+    name: "cluster-initializer",
+    letter: "t",
+    value: null,
+    help: "This worker coordinates the cluster; its name is `initializer`",
+  },
+  {
+    name: "worker-count",
+    letter: "w",
+    value: "N",
+    help: "Initializer: how many workers the cluster has, this one included",
+    default: "1",
+  },
+  { name: "name", letter: "n", value: "NAME", help: "Name of any other worker: 1 to 64 of A-Z a-z 0-9 . _ -" },
+  {
+    name: "control",
+    letter: "c",
+    value: "HOST:PORT",
+    help: "Initializer: where its control channel listens; others: where to find it",
+  },
+  { name: "data", letter: "d", value: "HOST:PORT", help: "Initializer: where its data channel listens" },
+  {
+    name: "my-control",
+    letter: "x",
+    value: "HOST:PORT",
+    help: "Others: where the control channel listens (default: a free port)",
+  },
+  {
+    name: "my-data",
+    letter: "y",
+    value: "HOST:PORT",
+    help: "Others: where the data channel listens (default: a free port)",
+  },
+  {
+    name: "external",
+    letter: "e",
+    value: "HOST:PORT",
+    help: "Where the external channel listens, for `tammar shutdown` and `tammar query` (default: none)",
+  },
+  {
+    name: "metrics",
+    letter: "m",
+    value: "HOST:PORT",
+    help: "Where metrics are sent every 2 seconds (default: nowhere)",
+  },
+  {
+    name: "resilience-dir",
+    letter: "r",
+    value: "DIR",
+    help: "Where this worker keeps its folder; made if it is missing",
+    default: "/tmp",
+  },
+  { name: "log-level", value: "LEVEL", help: "error, warn, info or debug", default: "info" },
+  { name: "log-format", value: "FORMAT", help: "text, or json: one object a line", default: "text" },
+];
+
+/** Options that are understood and checked, and refused for now. */
+const LATER: readonly OptionSpec[] = [
+  { name: "run-with-resilience", value: null, help: "Checkpoints and recovery of state" },
+  { name: "log-rotation", value: null, help: "Event log in several files" },
+  { name: "event-log-file-size", letter: "l", value: "BYTES", help: "Size of an event log file, bytes" },
+  { name: "time-between-checkpoints", value: "NS", help: "Pause between two checkpoints, nanoseconds" },
+  { name: "join", letter: "j", value: "HOST:PORT", help: "Join a running cluster through this control address" },
+];
+
+/** Options that never did anything, or stand for something that does not exist here. */
+const DEAD: readonly OptionSpec[] = [
+  { name: "file", letter: "f", value: "FILE", help: "", hidden: true },
+  { name: "stop-pause", letter: "u", value: "NS", help: "", hidden: true },
+  { name: "resilience-dos-server", value: "HOST:PORT,...", help: "", hidden: true },
+  { name: "resilience-enable-io-journal", value: null, help: "", hidden: true },
+  { name: "resilience-no-local-file-io", value: null, help: "", hidden: true },
+  { name: "spike-seed", value: "N", help: "", hidden: true },
+  { name: "spike-prob", value: "P", help: "", hidden: true },
+  { name: "spike-margin", value: "N", help: "", hidden: true },
+  { name: "spike-drop", value: null, help: "", hidden: true },
+  { name: "worker-name", value: "NAME", help: "", hidden: true },
+  { name: "stage", value: "NAME", help: "", hidden: true },
+];
+
+const HELP: OptionSpec = { name: "help", letter: "h", value: null, help: "Show this text" };
+
+/** Options of the original that come with a later release: shown apart in the help text. */
+export const LATER_OPTIONS = LATER;
+/** What `--help` shows. */
+export const WORKER_OPTIONS: readonly OptionSpec[] = [...WORKING, HELP];
+const KNOWN: readonly OptionSpec[] = [...WORKING, HELP, ...LATER, ...DEAD];
+
+/** What the command line alone says: everything but the application. */
+export interface WorkerOptions {
+  readonly wantsHelp: boolean;
+  readonly role: "initializer" | "worker";
+  readonly name: WorkerName;
+  readonly workerCount: number;
+  readonly controlListen: Address;
+  readonly dataListen: Address;
+  readonly initializerControl: Address | null;
+  readonly externalListen: Address | null;
+  readonly metrics: Address | null;
+  readonly inputs: ReadonlyMap<string, SourceAddress>;
+  readonly outputs: readonly Address[];
+  readonly resilienceDir: string;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  /** `null`: the application is compiled into this executable. */
+  readonly applicationModule: string | null;
+  /** To be said once the log is there: options without effect. */
+  readonly warnings: readonly string[];
+}
+
+/** Where a worker finds itself: what the command line leaves open. */
+export interface WorkerSurroundings {
+  readonly workingDir: string;
+  /** Is the application part of this executable? Then `--application-module` has no place. */
+  readonly applicationCompiledIn: boolean;
+}
+
+/** Is `--help` among the arguments (and not the value of an option)? */
+export function wantsHelp(args: readonly string[]): boolean {
+  return isGiven(parseArguments(withoutPonyOptions(args), KNOWN), "help");
+}
+
+/** `--application-module`, whatever else is wrong: for `--help`. */
+export function applicationModuleOf(args: readonly string[]): string | null {
+  return textOf(parseArguments(withoutPonyOptions(args), KNOWN), "application-module");
+}
+
+/**
+ * Reads and checks the worker's own options. Options the worker doesn't know are left for `checkApplication`.
+ *
+ * @throws {ConfigError}
+ */
+export function readWorkerOptions(args: readonly string[], surroundings: WorkerSurroundings): WorkerOptions {
+  const parsed = parseArguments(withoutPonyOptions(args), KNOWN);
+  try {
+    return checkOptions(parsed, surroundings);
+  } catch (error) {
+    // `--nmae w1` is first of all a typing error, and only then a missing name.
+    if (error instanceof ConfigError && error.code === "option_required") {
+      const names = WORKING.map((spec) => `--${spec.name}`);
+      const mistyped = parsed.unknown.find(
+        (spelling) => spelling.startsWith("--") && nearest(spelling, names) !== null,
+      );
+      if (mistyped !== undefined) throw unknownOption(mistyped, WORKING);
+    }
+    throw error;
+  }
+}
+
+function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings): WorkerOptions {
+  const isInitializer = isGiven(parsed, "cluster-initializer");
+  const workerCount = checkWorkerCount(parsed);
+  const name = checkName(parsed);
+  const control = addressOf(parsed, "control", isInitializer ? "listen" : "connect");
+  const data = addressOf(parsed, "data", "listen");
+  const myControl = addressOf(parsed, "my-control", "listen");
+  const myData = addressOf(parsed, "my-data", "listen");
+  const externalListen = addressOf(parsed, "external", "listen");
+  const metrics = addressOf(parsed, "metrics", "connect");
+  const inputs = parseInputs(parsed);
+  const outputs = parseOutputs(parsed);
+  const resilienceDir = absolutePath(textOf(parsed, "resilience-dir") ?? "/tmp", surroundings.workingDir);
+  const logLevel = choiceOf(parsed, "log-level", ["error", "warn", "info", "debug"]) ?? "info";
+  const logFormat = choiceOf(parsed, "log-format", ["text", "json"]) ?? "text";
+  const applicationModule = textOf(parsed, "application-module");
+  refuseLater(parsed, isInitializer);
+  checkModuleOption(parsed, surroundings);
+
+  const common = {
+    wantsHelp: isGiven(parsed, "help"),
+    externalListen,
+    metrics,
+    inputs,
+    outputs,
+    resilienceDir,
+    logLevel,
+    logFormat,
+    applicationModule,
+    warnings: ignoredOptions(parsed, isInitializer),
+  };
+  if (isInitializer) {
+    if (data === null) {
+      throw required(
+        "Cluster initializer needs its data channel address to be specified via --data.",
+        "--data 127.0.0.1:7001",
+      );
+    }
+    const count = workerCount ?? 1;
+    if (control === null && count > 1) {
+      throw required(
+        `Cluster initializer of ${count} workers needs the address where they find it to be specified via --control.`,
+        "--control 127.0.0.1:7000",
+      );
+    }
+    const controlListen = control ?? { host: data.host, port: 0 };
+    return {
+      ...common,
+      role: "initializer",
+      name: INITIALIZER,
+      workerCount: count,
+      controlListen,
+      dataListen: data,
+      initializerControl: null,
+    };
+  }
+
+  if (workerCount !== null) {
+    throw notForWorkers(
+      parsed,
+      "worker-count",
+      "Only supply --worker-count to cluster initializer or to joining worker.",
+    );
+  }
+  if (data !== null) {
+    throw notForWorkers(parsed, "data", "Only supply --data to cluster initializer.", "a worker listens at --my-data");
+  }
+  if (name === null) {
+    throw required(
+      "You must specify a worker name via --name/-n.",
+      "--name worker1",
+      "the first worker of a cluster is started with --cluster-initializer instead",
+    );
+  }
+  if (control === null) {
+    throw required(
+      `Worker ${name} needs the control address of the initializer to be specified via --control.`,
+      "--control 127.0.0.1:7000",
+    );
+  }
+  // Whoever finds the initializer over a network is to be found over it too.
+  const anyPort = { host: defaultListenHost(control.host), port: 0 };
+  return {
+    ...common,
+    role: "worker",
+    name,
+    workerCount: 0,
+    controlListen: myControl ?? anyPort,
+    dataListen: myData ?? anyPort,
+    initializerControl: control,
+  };
+}
+
+function required(sentence: string, example: string, remark?: string): ConfigError {
+  const more = remark === undefined ? "" : `; ${remark}`;
+  return new ConfigError("option_required", `${sentence} For example ${example}${more}`);
+}
+
+function notForWorkers(parsed: ParsedArguments, name: string, sentence: string, remark?: string): ConfigError {
+  const { value } = parsed.given.get(name)!;
+  const leaveOut = `Leave "--${name} ${printable(value ?? "")}" out, or add --cluster-initializer`;
+  return new ConfigError("option_not_for_role", `${sentence} ${leaveOut}${remark === undefined ? "" : `; ${remark}`}`);
+}
+
+function checkWorkerCount(parsed: ParsedArguments): number | null {
+  const count = integerOf(parsed, "worker-count", { min: 0, max: 256 });
+  if (count !== 0) return count;
+  throw new ConfigError(
+    "option_out_of_range",
+    "--worker-count must be at least 1. It counts this worker too, so 0 is none",
+  );
+}
+
+function checkName(parsed: ParsedArguments): WorkerName | null {
+  const name = textOf(parsed, "name");
+  if (name === null) return null;
+  if (!WORKER_NAME.test(name)) {
+    throw new ConfigError(
+      "worker_name_invalid",
+      `--name ${printable(name)}: a worker's name has 1 to 64 characters of A-Z a-z 0-9 . _ - and does not begin with a dot`,
+    );
+  }
+  if (name === INITIALIZER && !isGiven(parsed, "cluster-initializer")) {
+    throw new ConfigError(
+      "worker_name_reserved",
+      `--name ${INITIALIZER}: this name belongs to the worker that is started with --cluster-initializer; add that, or take another name`,
+    );
+  }
+  return name;
+}
+
+function checkModuleOption(parsed: ParsedArguments, surroundings: WorkerSurroundings): void {
+  const module = parsed.given.get("application-module");
+  if (surroundings.applicationCompiledIn) {
+    if (module === undefined) return;
+    throw new ConfigError(
+      "option_not_for_program",
+      `--application-module ${printable(module.value ?? "")}: this program has its application built in: leave it out`,
+    );
+  }
+  if (module !== undefined) return;
+  throw required(
+    "You must provide the application with --application-module MODULE.",
+    "--application-module ./alerts.ts",
+  );
+}
+
+/** Options for what a later release brings: checked as they will be, then refused. */
+function refuseLater(parsed: ParsedArguments, isInitializer: boolean): void {
+  integerOf(parsed, "event-log-file-size", { min: 1 });
+  integerOf(parsed, "time-between-checkpoints", { min: 0 });
+  const join = addressOf(parsed, "join", "connect");
+  if (join !== null && isInitializer) {
+    throw new ConfigError(
+      "options_conflict",
+      "--join cannot be given together with --cluster-initializer: whoever joins a running cluster does not start one",
+    );
+  }
+  if (isGiven(parsed, "event-log-file-size") && !isGiven(parsed, "log-rotation")) {
+    throw new ConfigError(
+      "options_conflict",
+      "--event-log-file-size has a meaning only together with --log-rotation: give both or neither",
+    );
+  }
+  if (join !== null && textOf(parsed, "name") === null) {
+    throw new ConfigError(
+      "option_required",
+      "You must specify a name for the worker via the -n parameter. For example -n worker3",
+    );
+  }
+  for (const { name, value } of LATER) {
+    const given = parsed.given.get(name);
+    if (given === undefined) continue;
+    const shown = value === null ? given.spelling : `${given.spelling} ${printable(given.value ?? "")}`;
+    throw new ConfigError(
+      "option_later",
+      `${shown}: ${LATER_REASONS[name]} with a later release of Tammar; leave the option out`,
+    );
+  }
+}
+
+const LATER_REASONS: Readonly<Record<string, string>> = {
+  "run-with-resilience": "checkpoints come",
+  "log-rotation": "the event log and its rotation come",
+  "event-log-file-size": "the event log and its rotation come",
+  "time-between-checkpoints": "checkpoints come",
+  join: "joining a running cluster comes",
+};
+
+function ignoredOptions(parsed: ParsedArguments, isInitializer: boolean): readonly string[] {
+  const spellings = DEAD.flatMap(({ name }) => parsed.given.get(name)?.spelling ?? []);
+  if (isInitializer)
+    spellings.push(...["my-control", "my-data"].flatMap((name) => parsed.given.get(name)?.spelling ?? []));
+  if (spellings.length === 0) return [];
+  const subject = spellings.length === 1 ? "this option has" : "these options have";
+  return [`Ignoring ${spellings.join(", ")}: ${subject} no effect here`];
+}
+
+function defaultListenHost(peerHost: string): string {
+  if (/^(localhost|127\..*|::1)$/.test(peerHost)) return peerHost === "localhost" ? "127.0.0.1" : peerHost;
+  return peerHost.includes(":") ? "::" : "0.0.0.0";
+}
+
+function absolutePath(path: string, workingDir: string): string {
+  const parts: string[] = [];
+  for (const part of (path.startsWith("/") ? path : `${workingDir}/${path}`).split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return `/${parts.join("/")}`;
+}
+
+/** Largest frame that `--in` may allow, in bytes. */
+const FRAME_BYTES_MAX = 16 << 20;
+
+function parseInputs(parsed: ParsedArguments): ReadonlyMap<string, SourceAddress> {
+  const inputs = new Map<string, SourceAddress>();
+  const text = textOf(parsed, "in");
+  if (text === null) return inputs;
+  const { spelling } = parsed.given.get("in")!;
+  for (const entry of text.split(",")) {
+    const refuse = (reason: string) =>
+      new ConfigError(
+        "input_invalid",
+        `${spelling} "${printable(entry)}": ${reason}; expected NAME@HOST:PORT or NAME@HOST:PORT:MAX, ` +
+          "with commas between several, such as words@127.0.0.1:7010",
+      );
+    const [name, address, ...more] = entry.split("@");
+    if (entry === "") throw refuse("an entry is empty");
+    if (address === undefined) throw refuse("there is no @ between the source's name and its address");
+    if (more.length > 0) throw refuse("there is more than one @");
+    if (name === undefined || name === "") throw refuse("the source's name is missing");
+    if (inputs.has(name)) throw refuse("this source already has an address");
+    const { host, rest } = splitHost(address, refuse);
+    const [, port, max, ...tail] = rest.split(":");
+    if (port === undefined) throw refuse("the port is missing");
+    if (tail.length > 0) throw refuse("too many colons (connector sources come with a later release)");
+    inputs.set(name, { host, port: parsePort(port, "listen", refuse), frameBytesMax: parseFrameMax(max, refuse) });
+  }
+  return inputs;
+}
+
+function parseFrameMax(text: string | undefined, refuse: (reason: string) => ConfigError): number | null {
+  if (text === undefined) return null;
+  const value = /^[0-9][0-9_]{0,12}$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
+  if (value >= 1 && value <= FRAME_BYTES_MAX) return value;
+  throw refuse(`${printable(text)} is no frame size, which is a number of bytes from 1 to ${FRAME_BYTES_MAX}`);
+}
+
+function parseOutputs(parsed: ParsedArguments): readonly Address[] {
+  const text = textOf(parsed, "out");
+  if (text === null) return [];
+  const { spelling } = parsed.given.get("out")!;
+  return text.split(",").map((entry) => parseAddress(spelling, entry, "connect"));
+}
+
+/**
+ * Takes out what the original's language runtime took out: all `--pony*` options, with their values. They said how its
+ * threads were scheduled.
+ *
+ * @throws {ConfigError} For `--ponythreads` other than 1, which asks for something that a worker is not.
+ */
+function withoutPonyOptions(args: readonly string[]): readonly string[] {
+  const kept: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const argument = args[index]!;
+    if (!argument.startsWith("--pony")) {
+      kept.push(argument);
+      continue;
+    }
+    const equals = argument.indexOf("=");
+    let value = equals === -1 ? null : argument.slice(equals + 1);
+    const next = args[index + 1];
+    if (value === null && next !== undefined && /^[0-9][0-9._]*$/.test(next)) {
+      value = next;
+      index++;
+    }
+    if (argument.split("=")[0] === "--ponythreads" && value !== "1") {
+      throw new ConfigError(
+        "pony_threads",
+        `--ponythreads ${printable(value ?? "")}: a worker has one thread; give --ponythreads 1 or nothing, and start more workers`,
+      );
+    }
+  }
+  return kept;
+}
+
+/** The application as the command line starts it. */
+export interface CheckedApplication {
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly plan: Plan;
+}
+
+/**
+ * Checks what needs the application: its own options, unknown ones, and that each source and sink has its address.
+ *
+ * @throws {ConfigError} Wrong usage.
+ * @throws {PlanError} A wrong graph.
+ */
+export function checkApplication(
+  args: readonly string[],
+  options: WorkerOptions,
+  application: Application,
+): CheckedApplication {
+  const specs = applicationOptions(application.options);
+  refuseTakenNames(application.name, specs);
+  const known = [...KNOWN, ...specs];
+  const parsed = parseArguments(withoutPonyOptions(args), known);
+  if (!application.wantsRawArguments) refuseUnknown(parsed, known);
+  const values = readOptionValues(application.options, optionTexts(application.options, parsed));
+  const plan = planApplication(application, {
+    args: application.wantsRawArguments ? args : [],
+    options: values,
+    worker: options.name,
+    workers: Math.max(1, options.workerCount),
+    inputs: [...options.inputs.keys()],
+  });
+  checkInputs(options, plan);
+  checkOutputs(options, plan);
+  return { values, plan };
+}
+
+/** The table of an application's own options. */
+export function applicationOptions(specs: OptionSpecs): readonly OptionSpec[] {
+  return Object.entries(specs).map(([name, spec]) => ({
+    name: optionFlag(name),
+    value: spec.kind === "boolean" ? null : spec.kind === "number" ? "N" : "TEXT",
+    help: spec.default === undefined ? `${spec.help} (required)`.trimStart() : spec.help,
+    default: spec.default === undefined || spec.default === false ? undefined : String(spec.default),
+    isSwitch: spec.kind === "boolean",
+  }));
+}
+
+function refuseTakenNames(application: string, specs: readonly OptionSpec[]): void {
+  const taken = specs.find((spec) => KNOWN.some((known) => known.name === spec.name));
+  if (taken === undefined) return;
+  throw new ConfigError(
+    "option_name_taken",
+    `Application "${printable(application)}" declares the option --${taken.name}, which is one of the worker's own: rename it`,
+  );
+}
+
+function optionTexts(specs: OptionSpecs, parsed: ParsedArguments): Record<string, string | true | undefined> {
+  const texts: Record<string, string | true | undefined> = Object.create(null);
+  for (const name of Object.keys(specs)) {
+    const given: Given | undefined = parsed.given.get(optionFlag(name));
+    if (given !== undefined) texts[name] = given.value ?? true;
+  }
+  return texts;
+}
+
+function checkInputs(options: WorkerOptions, plan: Plan): void {
+  const listening = plan.sources.filter((source) => source.definition.kind === "tcp").map((source) => source.name);
+  for (const name of options.inputs.keys()) {
+    if (listening.includes(name)) continue;
+    const near = nearest(name, listening);
+    const has =
+      listening.length === 0
+        ? `application "${printable(plan.application)}" has no TCP source, so leave --in out`
+        : `the TCP sources of application "${printable(plan.application)}" are ${quoted(listening)}${near === null ? "" : `; did you mean "${printable(near)}"?`}`;
+    throw new ConfigError("input_unknown", `--in names the source "${printable(name)}": ${has}`);
+  }
+  const missing = listening.filter((name) => !options.inputs.has(name));
+  if (missing.length === 0) return;
+  throw new ConfigError(
+    "input_missing",
+    `--in gives no address for the TCP source ${quoted(missing)}: say where it listens, for example ` +
+      `--in "${[...listening].map((name, at) => `${printable(name)}@127.0.0.1:${7010 + at}`).join(",")}"`,
+  );
+}
+
+function checkOutputs(options: WorkerOptions, plan: Plan): void {
+  const needed = Math.max(0, ...plan.sinks.map((sink) => sink.output + 1));
+  if (options.outputs.length >= needed) return;
+  const given = options.outputs.length === 0 ? "is missing" : `has ${options.outputs.length}`;
+  const addresses = needed === 1 ? "one address" : `${needed} addresses`;
+  throw new ConfigError(
+    "output_missing",
+    `--out ${given}: application "${printable(plan.application)}" sends to ${addresses}; say where, for example ` +
+      `--out ${Array.from({ length: needed }, (_, at) => `127.0.0.1:${7200 + at}`).join(",")}`,
+  );
+}
+
+function quoted(names: readonly string[]): string {
+  return names.map((name) => `"${printable(name)}"`).join(", ");
+}
