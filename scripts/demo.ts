@@ -1,0 +1,248 @@
+/**
+ * The demonstration behind `scripts/demo`: the operator's own command lines, a `kill -9`, and a clean end.
+ *
+ * A person is watching, so it says what it does before it does it. Whatever happens, and on Ctrl-C, it ends the processes
+ * it started by their id and removes its folder.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { freePorts, host } from "../test/cluster/lib/ports.ts";
+import { sleep, waitFor } from "../test/cluster/lib/wait.ts";
+
+const root = resolve(import.meta.dirname, "..");
+const tammar = join(root, "dist/tammar");
+const folder = mkdtempSync(join(tmpdir(), "tammar-demo-"));
+const children = new Set<ChildProcess>();
+
+const useColor = process.stdout.isTTY === true && process.env["NO_COLOR"] === undefined;
+const paint = (code: string, text: string): string => (useColor ? `\x1b[${code}m${text}\x1b[0m` : text);
+const say = (text = ""): void => {
+  writeSync(1, `${text}\n`);
+};
+let stepCount = 0;
+const step = (text: string): void => {
+  stepCount += 1;
+  say();
+  say(paint("1;36", `${stepCount}. ${text}`));
+};
+
+function cleanUp(): void {
+  for (const child of children) {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+  }
+  rmSync(folder, { recursive: true, force: true });
+}
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    cleanUp();
+    say();
+    say(`Stopped by ${signal}: all processes are ended, ${folder} is removed.`);
+    process.exit(130);
+  });
+}
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly name: string;
+  output: string;
+  /** Resolves with the exit status, or the signal's name. */
+  readonly ended: Promise<number | string>;
+}
+
+/** What a person would type, one option a line. */
+function shown(args: readonly string[]): string {
+  const words = args.map((arg) => (/[^\w@%+=:,./-]/.test(arg) ? `'${arg}'` : arg));
+  let text = "dist/tammar";
+  for (const word of words) text += word.startsWith("--") ? ` \\\n        ${word}` : ` ${word}`;
+  return text.replaceAll(`${root}/`, "");
+}
+
+/** Lines of a worker that a watcher may want to see. */
+const interesting =
+  /INIT PHASE I|successfully initialized|waiting for|lost|reconnect|connected to|starts? empty|recover/i;
+
+function start(name: string, args: readonly string[]): Running {
+  say(paint("2", `   $ ${shown(args)}`));
+  const child = spawn(tammar, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  children.add(child);
+  let partial = "";
+  const running: Running = {
+    child,
+    name,
+    output: "",
+    ended: new Promise((done) => {
+      child.once("error", (error) => {
+        running.output += error.message;
+        done("error");
+      });
+      child.once("close", (status, signal) => {
+        children.delete(child);
+        done(status ?? signal ?? "unknown");
+      });
+    }),
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding("utf8");
+    stream?.on("data", (text: string) => {
+      running.output = (running.output + text).slice(-200_000);
+      const lines = (partial + text).split("\n");
+      partial = lines.pop() ?? "";
+      for (const line of lines) {
+        if (interesting.test(line)) say(paint("33", `   ${name.padEnd(11)} | ${line}`));
+      }
+    });
+  }
+  return running;
+}
+
+async function printed(running: Running, pattern: RegExp, from = 0): Promise<void> {
+  await waitFor(
+    () => {
+      if (running.child.exitCode !== null) throw new Error(`${running.name} ended too early`);
+      return pattern.test(running.output.slice(from));
+    },
+    { what: `${pattern} from ${running.name}`, deadlineMs: 15_000, seen: () => running.output.slice(-2_000) },
+  );
+}
+
+/** A sink as simple as can be: whoever connects, its lines are counted, and shown while `showing` says so. */
+class AlertSink {
+  count = 0;
+  showing = 0;
+  readonly port: number;
+  readonly #sockets = new Set<Socket>();
+  readonly #server = createServer((socket) => this.#accept(socket));
+
+  constructor(port: number) {
+    this.port = port;
+  }
+
+  listen(): Promise<void> {
+    return new Promise((done, failed) => {
+      this.#server.once("error", failed);
+      this.#server.listen(this.port, host, () => done());
+    });
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#server.close();
+  }
+
+  /** Shows the next `count` alerts as they come. */
+  async show(count: number): Promise<void> {
+    this.showing = count;
+    await waitFor(() => this.showing === 0, { what: "alerts at the sink", deadlineMs: 15_000 });
+  }
+
+  #accept(socket: Socket): void {
+    this.#sockets.add(socket);
+    let partial = "";
+    socket.setEncoding("utf8");
+    socket.on("error", () => {});
+    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("data", (text) => {
+      const lines = (partial + text).split("\n");
+      partial = lines.pop() ?? "";
+      for (const line of lines) {
+        this.count += 1;
+        if (this.showing === 0) continue;
+        this.showing -= 1;
+        say(paint("32", `   sink        < ${line}`));
+      }
+    });
+  }
+}
+
+async function demo(): Promise<void> {
+  const [out, control, data, external, control1, data1, external1] = (await freePorts(7)) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  const common = ["worker", "--application-module", join(root, "examples/alerts.ts"), "--rate", "50"];
+  const shared = ["--out", `${host}:${out}`, "--resilience-dir", folder];
+  const first = [
+    ...common,
+    ...shared,
+    ...["--cluster-initializer", "--worker-count", "2", "--control", `${host}:${control}`],
+    ...["--data", `${host}:${data}`, "--external", `${host}:${external}`],
+  ];
+  const second = [
+    ...common,
+    ...shared,
+    ...["--name", "worker1", "--control", `${host}:${control}`, "--my-control", `${host}:${control1}`],
+    ...["--my-data", `${host}:${data1}`, "--external", `${host}:${external1}`],
+  ];
+
+  say(paint("1", "Tammar: a cluster of two workers that watches bank accounts (examples/alerts.ts)"));
+  say(`Files of the cluster go to ${folder}, which is removed at the end.`);
+
+  step(`A sink listens on ${host}:${out}; alerts go there.`);
+  const sink = new AlertSink(out);
+  await sink.listen();
+
+  try {
+    step("Start the two workers: first the initializer, then worker1.");
+    const initializer = start("initializer", first);
+    let worker = start("worker1", second);
+    await Promise.all([printed(initializer, /INIT PHASE IV/), printed(worker, /INIT PHASE IV/)]);
+
+    step("The cluster works. Alerts arrive at the sink:");
+    await sink.show(8);
+
+    step(`Kill worker1 with kill -9 (process ${worker.child.pid}).`);
+    const before = initializer.output.length;
+    worker.child.kill("SIGKILL");
+    await worker.ended;
+    await printed(initializer, /worker1/, before);
+    say("   It is gone. The initializer noticed, and goes on with the users whose key it owns:");
+    await sink.show(3);
+
+    step("Start worker1 again with the same command line.");
+    const since = initializer.output.length;
+    const began = performance.now();
+    worker = start("worker1", second);
+    await printed(worker, /INIT PHASE IV/);
+    await printed(initializer, /worker1/, since);
+    const back = Math.round(performance.now() - began);
+    say(paint("1", `   worker1 reconnected: it works again after ${back} ms.`));
+    say("   (Totals of the users it owns begin at 0 again: saved state comes with checkpoints, in a later release.)");
+    await sink.show(6);
+
+    step("Shut the cluster down through worker1's external channel.");
+    const tool = start("shutdown", ["shutdown", `${host}:${external1}`]);
+    const toolStatus = await tool.ended;
+    for (const line of tool.output.trimEnd().split("\n")) say(`   ${line}`);
+    const statuses = await Promise.all([initializer.ended, worker.ended]);
+    say(`   exit status: shutdown tool ${toolStatus}, initializer ${statuses[0]}, worker1 ${statuses[1]}`);
+    const left = readdirSync(folder, { recursive: true });
+    say(`   files left: ${left.length === 0 ? "none" : left.join(", ")}`);
+    if (toolStatus !== 0 || statuses.some((status) => status !== 0) || left.length > 0) {
+      throw new Error("the cluster did not end cleanly");
+    }
+    await sleep(50);
+    say();
+    say(paint("1", `Done: ${sink.count} alerts arrived. Next: README.md, "A first application".`));
+  } finally {
+    sink.close();
+  }
+}
+
+try {
+  await demo();
+  cleanUp();
+} catch (error) {
+  cleanUp();
+  say();
+  say(paint("31", `The demo failed: ${(error as Error).message}`));
+  process.exit(1);
+}
