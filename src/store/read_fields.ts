@@ -10,10 +10,10 @@ export class FieldReader {
   /** `what` names the object in errors: `member 2`. */
   constructor(what: string, value: unknown) {
     this.#what = what;
-    if (value instanceof Map) this.#fields = value as Map<string, unknown>;
-    else if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      this.#fields = new Map(Object.entries(value));
-    } else throw new Error(`${what} is no map of fields`);
+    const isMap =
+      typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
+    if (!isMap) throw new Error(`${what} is no map of fields`);
+    this.#fields = new Map(Object.entries(value));
   }
 
   text(name: string, legal: RegExp | ((text: string) => boolean)): string {

@@ -53,7 +53,7 @@ export function encodeSavedCluster(saved: SavedCluster): Uint8Array {
   const body = encodeCbor({
     state: saved.state,
     clusterId: saved.clusterId,
-    application: saved.application,
+    application: wellFormed(saved.application),
     fingerprint: saved.fingerprint,
     worker: saved.worker,
     role: saved.role,
@@ -86,6 +86,11 @@ export function decodeSavedCluster(bytes: Uint8Array): SavedClusterOutcome {
     const why = error instanceof Error ? error.message : String(error);
     return { kind: "damaged", offset: HEADER_BYTES, why: `its content makes no sense: ${why}` };
   }
+}
+
+/** A broken surrogate pair cannot be saved; the name that is compared with what was saved must have lost it too. */
+export function wellFormed(name: string): string {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new TextEncoder().encode(name));
 }
 
 function address(of: Address): Address {

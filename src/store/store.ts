@@ -25,7 +25,13 @@ import {
 } from "./folders.ts";
 import { readHolder, writeHolder } from "./holder.ts";
 import { removeIfThere, replaceFile } from "./replace_file.ts";
-import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, encodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
+import {
+  CLUSTER_FILE_BYTES_MAX,
+  decodeSavedCluster,
+  encodeSavedCluster,
+  type SavedCluster,
+  wellFormed,
+} from "./saved_cluster.ts";
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -316,7 +322,7 @@ async function readSaved(options: StoreOptions, folder: string): Promise<SavedCl
       break;
   }
   const { saved } = outcome;
-  if (saved.application !== options.application || saved.worker !== options.worker) {
+  if (saved.application !== wellFormed(options.application) || saved.worker !== options.worker) {
     throw new ResilienceError(
       "resilience_foreign",
       `Cannot use ${path}: it was saved for ${describe(saved)} of cluster ${saved.clusterId}, ` +
