@@ -15,13 +15,13 @@ import { ProtocolError } from "../base/errors.ts";
 import { decodeUtf8 } from "./byte_reader.ts";
 
 export interface CborLimits {
-  /** Values and keys together. Default: 65,536. */
+  /** Values and keys together. Default: 16,384. */
   readonly itemsMax?: number;
   /** Arrays and maps inside of each other. Default: 32. */
   readonly depthMax?: number;
 }
 
-const ITEMS_MAX = 65_536;
+const ITEMS_MAX = 16_384;
 const DEPTH_MAX = 32;
 const KEY_BYTES_MAX = 1024;
 
@@ -81,6 +81,11 @@ export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown 
   return new CborDecoder(bytes, limits.itemsMax ?? ITEMS_MAX, limits.depthMax ?? DEPTH_MAX).decode();
 }
 
+function emptyMap(): Record<string, unknown> {
+  // A literal is made several times faster than by `Object.create(null)`.
+  return { __proto__: null } as unknown as Record<string, unknown>;
+}
+
 /** An array or map that is not complete yet. */
 interface Open {
   readonly array: unknown[] | null;
@@ -137,7 +142,7 @@ class CborDecoder {
           this.#claim(items);
           if (open.length >= this.#depthMax) throw this.#bad(`more than ${this.#depthMax} levels`);
           const array: unknown[] | null = major === 4 ? [] : null;
-          const map = major === 5 ? (Object.create(null) as Record<string, unknown>) : null;
+          const map: Record<string, unknown> | null = major === 5 ? emptyMap() : null;
           value = array ?? map;
           if (count > 0) {
             open.push({ array, map, rest: count, key: null });
