@@ -18,7 +18,8 @@ export interface GeneratorSourceOptions {
   readonly log: Log;
   readonly name: string;
   readonly definition: GeneratorSource<unknown>;
-  readonly context: GeneratorContext;
+  /** Known when the source opens, not before. */
+  readonly context: () => GeneratorContext;
   readonly turn: (run: () => void) => void;
   readonly blocked: () => boolean;
   /** The array is the callee's; only the first `count` count. */
@@ -49,7 +50,7 @@ export class GeneratorSourceConnector {
     const { clock, context, definition } = this.#options;
     this.#startedMs = clock.monotonicMs();
     try {
-      this.#state = definition.initial(context);
+      this.#state = definition.initial(context());
     } catch (error) {
       this.#options.failed("initial", error);
       this.#state = undefined;
@@ -117,6 +118,9 @@ export class GeneratorSourceConnector {
 
   #end(): void {
     this.#phase = "ended";
-    this.#options.log.info("generator_ended", `GenSource produced a None. Stopping GenSource. It is ${this.#options.name}`);
+    this.#options.log.info(
+      "generator_ended",
+      `GenSource produced a None. Stopping GenSource. It is ${this.#options.name}`,
+    );
   }
 }

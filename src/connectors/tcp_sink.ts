@@ -11,9 +11,10 @@
  *
  * Bytes that come in are read and ignored.
  */
+import { showAddress } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import { type Address, type Conn, type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
-import { type OutputRecords, OutputQueue } from "./output_queue.ts";
+import { OutputQueue, type OutputRecords } from "./output_queue.ts";
 
 /** As the original: a sink is tried again four times a second, for ever. */
 const RECONNECT_MS: Millis = 250;
@@ -155,7 +156,7 @@ export class TcpSinkConnector {
     const { runtime, log, address, turn } = this.#options;
     const connecting: State = { kind: "connecting" };
     this.#state = connecting;
-    log.info("sink_connecting", `${how} ${show(address)}`);
+    log.info("sink_connecting", `${how} ${showAddress(address)}`);
     runtime.net.connect(address, { timeoutMs: CONNECT_TIMEOUT_MS }).then(
       (conn) =>
         turn(() => {
@@ -163,7 +164,7 @@ export class TcpSinkConnector {
           const connected: State = { kind: "connected", conn, bytesTaken: 0 };
           this.#state = connected;
           this.everConnected = true;
-          log.info("sink_connected", `TCPSink connected to ${show(address)}`);
+          log.info("sink_connected", `TCPSink connected to ${showAddress(address)}`);
           this.#watch(connected);
           this.#options.changed();
           this.flush();
@@ -171,7 +172,7 @@ export class TcpSinkConnector {
       (error: unknown) =>
         turn(() => {
           if (this.#state !== connecting) return;
-          log.warn("sink_connection_failed", `TCPSink connection failed: ${show(address)}: ${reason(error)}`);
+          log.warn("sink_connection_failed", `TCPSink connection failed: ${showAddress(address)}: ${reason(error)}`);
           this.#wait();
         }),
     );
@@ -234,7 +235,7 @@ export class TcpSinkConnector {
     this.bytesAtRisk += atRisk;
     this.#options.log.warn(
       "sink_connection_closed",
-      `TCPSink connection closed: ${show(this.address)}: ${why}; ${this.#queue.bytes} bytes wait for its return` +
+      `TCPSink connection closed: ${showAddress(this.address)}: ${why}; ${this.#queue.bytes} bytes wait for its return` +
         `${again > 0 ? `, ${again} of them of a record that was cut and is sent again whole` : ""}; ` +
         `of what the system had taken on this connection at most ${atRisk} bytes may not have arrived`,
     );
@@ -256,14 +257,10 @@ export class TcpSinkConnector {
     this.#blocked = blocked;
     const { log, runtime } = this.#options;
     this.#blockedSinceMs = blocked ? runtime.clock.monotonicMs() : null;
-    if (blocked) log.info("sink_blocked", `TCPSink is experiencing back pressure: ${show(this.address)}`);
-    else log.info("sink_free", `TCPSink is no longer experiencing back pressure: ${show(this.address)}`);
+    if (blocked) log.info("sink_blocked", `TCPSink is experiencing back pressure: ${showAddress(this.address)}`);
+    else log.info("sink_free", `TCPSink is no longer experiencing back pressure: ${showAddress(this.address)}`);
     this.#options.changed();
   }
-}
-
-function show(address: Address): string {
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
 function reason(error: unknown): string {

@@ -7,7 +7,9 @@
  *   T3. A frame that is too long costs its connection, a frame that ends with the connection is dropped: never the worker.
  *   T4. No connection is read for longer than `TURN_MS` without letting others have their turn.
  */
+
 import type { Framing } from "../api/framing.ts";
+import { showAddress } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
@@ -65,7 +67,8 @@ export class TcpSourceConnector {
     this.#listener = await this.#options.runtime.net.listen({
       ...address,
       accept: (conn) => this.#options.turn(() => this.#accept(conn)),
-      failed: (error: NetError) => this.#options.log.warn("accept_failed", `${this.#options.name} source: ${error.message}`),
+      failed: (error: NetError) =>
+        this.#options.log.warn("accept_failed", `${this.#options.name} source: ${error.message}`),
     });
   }
 
@@ -96,12 +99,15 @@ export class TcpSourceConnector {
 
   #accept(conn: Conn): void {
     const { log, name, connectionsMax, framing, frameBytesMax } = this.#options;
-    const peer = `${conn.peer.host}:${conn.peer.port}`;
+    const peer = showAddress(conn.peer);
     if (this.#closed || this.#connections.size >= connectionsMax) {
       this.refused++;
       conn.abort();
       if (!this.#closed) {
-        log.warn("source_connection_limit", `${name} source: refused ${peer}: all ${connectionsMax} connections are in use`);
+        log.warn(
+          "source_connection_limit",
+          `${name} source: refused ${peer}: all ${connectionsMax} connections are in use`,
+        );
       }
       return;
     }
@@ -171,7 +177,7 @@ export class TcpSourceConnector {
     this.#options.log.error(
       "source_frame_too_large",
       `${this.#options.name} source: SourceTCPHandler: Received unexpected expect of size: ${outcome.length}, exceeds max: ` +
-        `${outcome.lengthMax}. Closed connection. It came from ${connection.conn.peer.host}:${connection.conn.peer.port}`,
+        `${outcome.lengthMax}. Closed connection. It came from ${showAddress(connection.conn.peer)}`,
     );
     this.#connections.delete(connection);
     connection.conn.abort();
@@ -186,7 +192,7 @@ export class TcpSourceConnector {
     if (why !== null) connection.conn.abort();
     log.info(
       "source_connection_closed",
-      `${name} source: connection closed: ${connection.conn.peer.host}:${connection.conn.peer.port}` +
+      `${name} source: connection closed: ${showAddress(connection.conn.peer)}` +
         `${why === null ? "" : `: ${why}`}${cut > 0 ? `; ${cut} bytes of a frame that never became whole were dropped` : ""}`,
     );
   }

@@ -18,6 +18,7 @@
  * It owns who is in the cluster and how far it has come. It does not own connections (`worker/channels/`), the end of the
  * cluster (`protocol/stop/`), or files.
  */
+import { showAddress } from "../../base/address.ts";
 import { assert, unreachable } from "../../base/assert.ts";
 import { type Generation, INITIALIZER, type RoutingVersion, type WorkerName } from "../../base/ids.ts";
 import type { Address } from "../../runtime/runtime.ts";
@@ -104,6 +105,11 @@ export class Membership {
   readonly #peers = new Map<WorkerName, PeerState>();
   /** The initializer's: how far each worker says it has come. */
   readonly #phases = new Map<WorkerName, Phase>();
+  /**
+   * The initializer's: who has said since this start that it is formed. Another one may have died before its copy was
+   * `formed`; it comes back as if it knew nothing, and is let in.
+   */
+  readonly #confirmed = new Set<WorkerName>();
   /** The initializer's: some worker has been released. */
   #working = false;
 
@@ -163,9 +169,10 @@ export class Membership {
       case "formed": {
         const members = state.cluster.members.map((member) => member.name);
         if (!members.includes(name)) return this.#full(name, members);
-        if (knowsCluster || state.kind === "saving")
-          return holder !== null && !knowsCluster ? nameTaken(name, holder) : WELCOME;
+        if (knowsCluster) return WELCOME;
         if (holder !== null) return nameTaken(name, holder);
+        if (state.kind === "saving") return WELCOME;
+        if (this.#config.role === "initializer" && !this.#confirmed.has(name)) return WELCOME;
         return refuse(
           "name_taken",
           `worker name "${name}" is taken: it belongs to a worker of this cluster that is away at the moment, and the newcomer ` +
@@ -407,6 +414,7 @@ export class Membership {
     const state = this.#state;
     if (state.kind !== "formed") return [];
     this.#phases.set(worker, phase);
+    this.#confirmed.add(worker);
     const effects: MembershipEffect[] = [];
     if (phase === 3 && worker !== this.#config.name)
       effects.push({ kind: "announce", text: `${worker} reported topology ready!` });
@@ -454,7 +462,7 @@ export class Membership {
       effects.push({ kind: "dial", peer: told }, { kind: "connect_data", peer: told });
       effects.push({
         kind: "announce",
-        text: `worker ${told.name} is now at ${told.control.host}:${told.control.port}`,
+        text: `worker ${told.name} is now at ${showAddress(told.control)}`,
       });
       return told;
     });
@@ -489,7 +497,7 @@ function refuse(code: string, sentence: string): Admission {
 }
 
 function nameTaken(name: WorkerName, holder: Address): Admission {
-  return refuse("name_taken", `worker name "${name}" is taken: in use by the worker at ${holder.host}:${holder.port}`);
+  return refuse("name_taken", `worker name "${name}" is taken: in use by the worker at ${showAddress(holder)}`);
 }
 
 function straggler(from: WorkerName, what: string): MembershipEffect {

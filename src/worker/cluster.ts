@@ -1,0 +1,553 @@
+/**
+ * The driver of the cluster's machines: `Membership` and `Stop` decide, this performs. Every event from a connection, the
+ * disk or the clock becomes one call of a machine; every effect becomes one call here; every completion the next event.
+ *
+ * It owns the control channel's conversations and the saved cluster information. Records are none of its business
+ * (`dataflow_shell.ts`).
+ */
+import { showAddress } from "../base/address.ts";
+import { unreachable } from "../base/assert.ts";
+import { IdentityError, ResilienceError, StorageError, type TammarError } from "../base/errors.ts";
+import { INITIALIZER, type WorkerName } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import { DEFAULT_KEY_GROUP_COUNT } from "../plan/key_groups.ts";
+import {
+  type Admission,
+  type ClusterInformation,
+  Membership,
+  type MembershipEffect,
+  type MembershipEvent,
+} from "../protocol/membership/membership.ts";
+import { Stop, type StopEffect, type StopEvent, type StopPeers } from "../protocol/stop/stop.ts";
+import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
+import type { SavedCluster } from "../store/saved_cluster.ts";
+import { otherClusterError, type Store } from "../store/store.ts";
+import type { ControlMessage, DrainReport, MemberAddress, Phase } from "../wire/control.ts";
+import { bytesToHex, type Hello, UNKNOWN_ID } from "../wire/hello.ts";
+import type { ControlChannel } from "./channels/control_channel.ts";
+import type { DataChannel } from "./channels/data_channel.ts";
+import type { WorkerConfig } from "./config.ts";
+
+/** What the cluster tells the worker around it. */
+export interface ClusterOwner {
+  /** The cluster is known for good, and this worker's place in it: build the dataflow. */
+  install(cluster: ClusterInformation): void;
+  reached(phase: Phase): void;
+  beginDrain(withinMs: Millis): void;
+  /** Remove the files and leave. */
+  finish(reports: readonly DrainReport[]): void;
+  /** This worker cannot be part of the cluster, or can't go on. */
+  fail(error: TammarError): void;
+  query(from: WorkerName, message: ControlMessage & { kind: "query" }): void;
+  answer(from: WorkerName, message: ControlMessage & { kind: "answer" }): void;
+}
+
+export interface ClusterOptions {
+  readonly config: WorkerConfig;
+  readonly runtime: Runtime;
+  readonly log: Log;
+  readonly store: Store;
+  readonly owner: ClusterOwner;
+  readonly turn: (run: () => void) => void;
+  /** Where this worker really listens. */
+  readonly control: Address;
+  readonly data: Address;
+  /** Of code and plan. */
+  readonly fingerprint: string;
+}
+
+/** What is known of a peer, for status and for addresses. */
+export interface PeerStatus {
+  control: boolean;
+  dataOut: boolean;
+  dataIn: boolean;
+  /** Wall clock. */
+  sinceMs: Millis;
+  /** Why the last connection ended; empty while it never did. */
+  lastLoss: string;
+  incarnation: string;
+  /** The peer's end of a connection, and ours: what each can reach the other at. */
+  observed: Address | null;
+  local: Address | null;
+}
+
+/** Refusals that no waiting mends. */
+const FINAL_REFUSALS: ReadonlySet<string> = new Set([
+  "application_differs",
+  "build_differs",
+  "cluster_differs",
+  "cluster_full",
+  "fingerprint_differs",
+  "name_taken",
+  "protocol_version_differs",
+  "superseded",
+]);
+
+export class Cluster {
+  readonly #options: ClusterOptions;
+  readonly #membership: Membership;
+  readonly #stop: Stop;
+  readonly #peers = new Map<WorkerName, PeerStatus>();
+  readonly #incarnation: string;
+  readonly #startNumber: number;
+  #control: ControlChannel | null = null;
+  #data: DataChannel | null = null;
+  /** What hellos say; UNKNOWN_ID until a cluster is known. */
+  #clusterId: string;
+  #everWelcomed = false;
+  #saving: Promise<void> = Promise.resolve();
+  #lastWaiting: string | null = null;
+  #waitingToldMs: Millis = 0;
+  #waitingSinceMs: Millis = 0;
+  #closed = false;
+
+  constructor(options: ClusterOptions) {
+    this.#options = options;
+    const { config, runtime, store } = options;
+    const newClusterId = bytesToHex(runtime.random.bytes(16));
+    this.#incarnation = bytesToHex(runtime.random.bytes(16));
+    this.#startNumber = (store.saved?.startNumber ?? 0) + 1;
+    this.#clusterId = store.saved?.clusterId ?? (config.role === "initializer" ? newClusterId : UNKNOWN_ID);
+    this.#membership = new Membership({
+      role: config.role,
+      name: config.name,
+      workerCount: store.saved?.workerCount ?? config.workerCount,
+      keyGroupCount: DEFAULT_KEY_GROUP_COUNT,
+      newClusterId,
+    });
+    this.#stop = new Stop(config.name, config.timing.shutdownMs);
+  }
+
+  get membership(): Membership {
+    return this.#membership;
+  }
+
+  get stopping(): boolean {
+    return this.#stop.stopping;
+  }
+
+  get peers(): ReadonlyMap<WorkerName, PeerStatus> {
+    return this.#peers;
+  }
+
+  get clusterId(): string {
+    return this.#clusterId;
+  }
+
+  get incarnation(): string {
+    return this.#incarnation;
+  }
+
+  get startNumber(): number {
+    return this.#startNumber;
+  }
+
+  attach(control: ControlChannel, data: DataChannel): void {
+    this.#control = control;
+    this.#data = data;
+  }
+
+  /** After the channels listen. On a restart this start's number is made durable before anyone hears of it. */
+  start(): void {
+    const { store, config, log } = this.#options;
+    const saved = store.saved;
+    const begin = (): void => {
+      this.#drive({ kind: "started", cluster: saved === null ? null : clusterOf(saved), self: this.#selfAddress() });
+      if (config.initializerControl !== null) this.#control!.dial(INITIALIZER, config.initializerControl);
+      this.#tick();
+    };
+    if (saved === null) return begin();
+    log.info("recovering", "Recovering from recovery files!");
+    log.info("recover_worker_names", `recover_worker_names: ${saved.members.map((member) => member.name).join(",")}`);
+    this.#save({ ...saved, startNumber: this.#startNumber, incarnation: this.#incarnation }, begin);
+  }
+
+  identity(): Omit<Hello, "kind" | "channel" | "oldestUnacked"> {
+    const { config, fingerprint, control, data } = this.#options;
+    return {
+      protocolVersion: 1,
+      clusterId: this.#clusterId,
+      buildId: config.buildId,
+      fingerprint,
+      application: config.application.name,
+      worker: config.name,
+      generation: this.#membership.cluster?.generation ?? 0,
+      incarnation: this.#incarnation,
+      startNumber: this.#startNumber,
+      controlHost: advertisedHost(config.controlListen),
+      controlPort: control.port,
+      dataHost: advertisedHost(config.dataListen),
+      dataPort: data.port,
+      workerCount: config.workerCount,
+    };
+  }
+
+  admit(hello: Hello): Admission {
+    const peer = this.#peers.get(hello.worker);
+    // The same process coming again, or its successor, holds nothing against itself.
+    const held = peer?.control === true && peer.incarnation !== hello.incarnation ? peer.observed : null;
+    return this.#membership.admit(hello.worker, hello.clusterId !== UNKNOWN_ID, held);
+  }
+
+  peerConnected(
+    name: WorkerName,
+    channel: "control" | "data_in" | "data_out",
+    info: {
+      readonly peer: PeerHello;
+      readonly newIncarnation: boolean;
+      readonly observed: Address;
+      readonly local: Address;
+    },
+  ): void {
+    this.#everWelcomed = true;
+    const status = this.#peerStatus(name);
+    status.incarnation = info.peer.incarnation;
+    status.sinceMs = this.#options.runtime.clock.wallMs();
+    if (channel === "data_in") {
+      status.dataIn = true;
+      return;
+    }
+    if (channel === "control") {
+      status.control = true;
+      status.observed = info.observed;
+      status.local = info.local;
+    } else status.dataOut = true;
+    this.#options.log.info(
+      "peer_connected",
+      `${channel === "control" ? "control" : "data"} connection to ${name} at ${showAddress(info.observed)}` +
+        `${info.newIncarnation ? " (new start of that worker)" : " is back"}`,
+    );
+    this.#drive({
+      kind: "connected",
+      channel: channel === "control" ? "control" : "data",
+      peer: this.#reachable(name, info.peer, info.observed),
+      newIncarnation: info.newIncarnation,
+    });
+  }
+
+  peerLost(name: WorkerName, channel: "control" | "data_in" | "data_out", why: string, left: boolean): void {
+    const status = this.#peerStatus(name);
+    status.lastLoss = why;
+    status.sinceMs = this.#options.runtime.clock.wallMs();
+    if (channel === "data_in") {
+      status.dataIn = false;
+      return;
+    }
+    if (channel === "control") status.control = false;
+    else status.dataOut = false;
+    if (!this.stopping) {
+      this.#options.log.warn(
+        "peer_lost",
+        `${channel === "control" ? "control" : "data"} connection to ${name} lost: ${why}`,
+      );
+    }
+    this.#drive({ kind: "lost", channel: channel === "control" ? "control" : "data", peer: name });
+    if (channel === "control") this.#driveStop({ kind: "peer_gone", peer: name, left });
+  }
+
+  refused(peer: WorkerName | null, by: "them" | "us", code: string, sentence: string): void {
+    const { log, owner, config, store } = this.#options;
+    if (code === "duplicate") return;
+    const whom = peer ?? "a stranger";
+    if (by === "us") {
+      log.warn(code, `refused ${whom}: ${sentence}`);
+      return;
+    }
+    log.warn(code, `refused by ${whom}: ${sentence}`);
+    const ours = config.role === "worker" && (peer === INITIALIZER || peer === null);
+    if (code === "cluster_differs" && ours && !this.#membership.formed && this.#clusterId !== UNKNOWN_ID) {
+      this.#drive({ kind: "forming_abandoned" });
+      return;
+    }
+    if (!FINAL_REFUSALS.has(code) || this.#everWelcomed) return;
+    // An address of an old cluster may be somebody else's by now; only who lets us in decides about the cluster.
+    if (code === "cluster_differs" && !ours) return;
+    if (code === "cluster_differs" && store.saved !== null) {
+      const theirs = /theirs ([0-9a-f]+)/.exec(sentence)?.[1] ?? "another one";
+      owner.fail(otherClusterError(store.folder, store.saved, theirs));
+      return;
+    }
+    owner.fail(new IdentityError(code, `Cannot join the cluster: refused by ${whom}: ${sentence}`));
+  }
+
+  received(from: WorkerName, message: ControlMessage): void {
+    switch (message.kind) {
+      case "form":
+      case "form_saved":
+      case "formed":
+      case "phase_reached":
+      case "work":
+      case "moved":
+        return this.#drive({ kind: "received", from, message });
+      case "stop_requested":
+      case "stop":
+      case "drained":
+      case "exit":
+        return this.#driveStop({ kind: "received", from, message, peers: this.#stopPeers() });
+      case "query":
+        return this.#options.owner.query(from, message);
+      case "answer":
+        return this.#options.owner.answer(from, message);
+      default:
+        return unreachable(message);
+    }
+  }
+
+  sinksConnected(): void {
+    this.#drive({ kind: "sinks_connected" });
+  }
+
+  requestStop(reason: string): void {
+    this.#driveStop({ kind: "requested", reason, peers: this.#stopPeers() });
+  }
+
+  drained(report: DrainReport): void {
+    this.#driveStop({ kind: "drained", report });
+  }
+
+  /** Members other than this one with a control connection now. */
+  connectedPeers(): WorkerName[] {
+    return [...this.#peers].filter(([, status]) => status.control).map(([name]) => name);
+  }
+
+  /** The last save is over, whichever way. */
+  async settle(): Promise<void> {
+    this.#closed = true;
+    await this.#saving;
+  }
+
+  #drive(event: MembershipEvent): void {
+    for (const effect of this.#membership.handle(event)) this.#perform(effect);
+  }
+
+  #perform(effect: MembershipEffect): void {
+    const { owner, log } = this.#options;
+    switch (effect.kind) {
+      case "send":
+        return this.#control!.send(effect.to, this.#localized(effect.to, effect.message));
+      case "save":
+        this.#clusterId = effect.cluster.clusterId;
+        return this.#save(this.#record(effect.state, effect.cluster), () =>
+          this.#drive({ kind: "saved", state: effect.state }),
+        );
+      case "dial":
+        return this.#control!.dial(effect.peer.name, effect.peer.control);
+      case "connect_data":
+        return this.#data!.connectTo(effect.peer.name, effect.peer.data);
+      case "install":
+        this.#clusterId = effect.cluster.clusterId;
+        return owner.install(effect.cluster);
+      case "reached":
+        return owner.reached(effect.phase);
+      case "announce":
+        return log.info("membership", effect.text);
+      case "forget_cluster":
+        this.#clusterId = UNKNOWN_ID;
+        return;
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  #driveStop(event: StopEvent): void {
+    const now = this.#options.runtime.clock.monotonicMs();
+    for (const effect of this.#stop.handle(event, now)) this.#performStop(effect);
+  }
+
+  #performStop(effect: StopEffect): void {
+    const { owner, log } = this.#options;
+    switch (effect.kind) {
+      case "send":
+        return this.#control!.send(effect.to, effect.message);
+      case "begin_drain":
+        log.info("stopping", `Shutting down the cluster: ${effect.reason}`);
+        return owner.beginDrain(effect.withinMs);
+      case "finish":
+        return owner.finish(effect.reports);
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  /** One save at a time, in order: the newest is the one that is wanted, and each tells when it is durable. */
+  #save(record: SavedCluster, durable: () => void): void {
+    const { store, turn, owner } = this.#options;
+    this.#saving = this.#saving.then(async () => {
+      if (this.#closed) return;
+      try {
+        await store.save(record);
+        turn(durable);
+      } catch (error) {
+        turn(() =>
+          owner.fail(
+            error instanceof StorageError || error instanceof ResilienceError
+              ? error
+              : new StorageError("save_failed", `Cannot save the cluster information: ${String(error)}`, {
+                  cause: error,
+                }),
+          ),
+        );
+      }
+    });
+  }
+
+  #record(state: "forming" | "formed", cluster: ClusterInformation): SavedCluster {
+    const { config, fingerprint, control, data, runtime } = this.#options;
+    return {
+      state,
+      clusterId: cluster.clusterId,
+      application: config.application.name,
+      fingerprint,
+      worker: config.name,
+      role: config.role,
+      generation: cluster.generation,
+      routingVersion: cluster.routingVersion,
+      keyGroupCount: cluster.keyGroupCount,
+      members: cluster.members,
+      control,
+      data,
+      incarnation: this.#incarnation,
+      startNumber: this.#startNumber,
+      workerCount: cluster.members.length,
+      savedAtMs: runtime.clock.wallMs(),
+    };
+  }
+
+  /** Twice a second: deadlines of a stop, and who waits says for whom. */
+  #tick(): void {
+    if (this.#closed) return;
+    this.#options.runtime.clock.startTimer(250, () => {
+      this.#options.turn(() => {
+        if (this.#closed) return;
+        this.#driveStop({ kind: "tick" });
+        this.#tellWaiting();
+      });
+      this.#tick();
+    });
+  }
+
+  #tellWaiting(): void {
+    const { runtime, log, config } = this.#options;
+    const waiting = this.stopping ? null : this.waitingFor();
+    const now = runtime.clock.monotonicMs();
+    if (waiting !== this.#lastWaiting) {
+      this.#lastWaiting = waiting;
+      this.#waitingSinceMs = now;
+      this.#waitingToldMs = now;
+      return;
+    }
+    if (waiting === null || now - this.#waitingToldMs < config.timing.waitingMs) return;
+    this.#waitingToldMs = now;
+    log.info("waiting", `${waiting} (${Math.round((now - this.#waitingSinceMs) / 1000)} s)`);
+  }
+
+  /** In words; null while this worker waits for no other one. */
+  waitingFor(): string | null {
+    const { initializerControl } = this.#options.config;
+    const waiting = this.#membership.waitingFor();
+    if (waiting === "waiting for the initializer" && initializerControl !== null) {
+      return `waiting for the initializer at ${showAddress(initializerControl)}`;
+    }
+    return waiting;
+  }
+
+  #stopPeers(): StopPeers {
+    const connected = this.connectedPeers();
+    const members = this.#membership.memberNames.filter((name) => name !== this.#options.config.name);
+    return { connected, absent: members.filter((name) => !connected.includes(name)) };
+  }
+
+  #peerStatus(name: WorkerName): PeerStatus {
+    let status = this.#peers.get(name);
+    if (status === undefined) {
+      status = {
+        control: false,
+        dataOut: false,
+        dataIn: false,
+        sinceMs: 0,
+        lastLoss: "",
+        incarnation: UNKNOWN_ID,
+        observed: null,
+        local: null,
+      };
+      this.#peers.set(name, status);
+    }
+    return status;
+  }
+
+  #selfAddress(): MemberAddress {
+    const { config, control, data } = this.#options;
+    return {
+      name: config.name,
+      control: { host: advertisedHost(config.controlListen), port: control.port },
+      data: { host: advertisedHost(config.dataListen), port: data.port },
+    };
+  }
+
+  /** Where a peer can be reached from here: what it says, with the address we see it at in place of a wildcard. */
+  #reachable(name: WorkerName, peer: PeerHello, observed: Address): MemberAddress {
+    const known = this.#membership.cluster?.members.find((member) => member.name === name);
+    if (peer.kind === "welcome") {
+      // We dialled it: the control address is the one that worked, the rest is as known.
+      return {
+        name,
+        control: known === undefined ? observed : { ...known.control, host: known.control.host || observed.host },
+        data:
+          known === undefined
+            ? { host: observed.host, port: 0 }
+            : { ...known.data, host: known.data.host || observed.host },
+      };
+    }
+    return {
+      name,
+      control: { host: peer.controlHost || observed.host, port: peer.controlPort },
+      data: { host: peer.dataHost || observed.host, port: peer.dataPort },
+    };
+  }
+
+  /**
+   * Addresses as the receiver can use them: this worker's own wildcard becomes our end of the connection to it, and so does
+   * a loopback address of another worker on this machine when the receiver is on a different one.
+   */
+  #localized(to: WorkerName, message: ControlMessage): ControlMessage {
+    if (message.kind !== "form" && message.kind !== "moved") return message;
+    const status = this.#peers.get(to);
+    const ourEnd = status?.local?.host;
+    if (ourEnd === undefined) return message;
+    const far = !isLoopback(ourEnd);
+    const fix = (address: Address): Address =>
+      address.host === "" || (far && isLoopback(address.host)) ? { host: ourEnd, port: address.port } : address;
+    const members = message.members.map((member) => ({
+      name: member.name,
+      control: fix(member.control),
+      data: fix(member.data),
+    }));
+    return { ...message, members };
+  }
+}
+
+/** What a hello or a welcome says of its sender. */
+export type PeerHello =
+  | {
+      readonly kind: "hello";
+      readonly incarnation: string;
+      readonly controlHost: string;
+      readonly controlPort: number;
+      readonly dataHost: string;
+      readonly dataPort: number;
+    }
+  | { readonly kind: "welcome"; readonly incarnation: string };
+
+function clusterOf(saved: SavedCluster): ClusterInformation {
+  const { clusterId, generation, routingVersion, keyGroupCount, members } = saved;
+  return { clusterId, generation, routingVersion, keyGroupCount, members };
+}
+
+/** Empty for a wildcard: peers use the address they see. */
+function advertisedHost(listen: Address): string {
+  return listen.host === "0.0.0.0" || listen.host === "::" || listen.host === "" ? "" : listen.host;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.") || host.startsWith("::ffff:127.");
+}

@@ -1,0 +1,564 @@
+/**
+ * Puts the dataflow of one worker between its connectors and the data channel: sources hand chunks in, exchanges go to and
+ * come from other workers, sinks take what comes out. And back-pressure: what can't take more stops the inputs that reach
+ * it, and only those.
+ *
+ *   W1. An input (a source, or an exchange from one peer) is taken in only while everything that it reaches without
+ *       crossing another exchange can take more. What a peer has sent meanwhile is bounded by its credit.
+ *   W2. Batches of one exchange from one peer are taken in the order they came.
+ *   W3. At a stop, an exchange ends towards the peers when all that feeds it here has ended; a sink ends when all exchanges
+ *       have. A peer that is gone has ended.
+ */
+import { showAddress } from "../base/address.ts";
+import { assert } from "../base/assert.ts";
+import { ConfigError, EnvironmentError } from "../base/errors.ts";
+import type { WorkerName } from "../base/ids.ts";
+import { type Log, printable } from "../base/log.ts";
+import { GeneratorSourceConnector } from "../connectors/generator_source.ts";
+import { TcpSinkConnector } from "../connectors/tcp_sink.ts";
+import { TcpSourceConnector } from "../connectors/tcp_source.ts";
+import type { Batch } from "../operators/batch.ts";
+import { NO_HASHES } from "../operators/columns.ts";
+import { Dataflow } from "../operators/dataflow.ts";
+import type { UserError } from "../operators/dataflow_hooks.ts";
+import { encodeSinkBatch } from "../operators/sink_encoder.ts";
+import { SourceDecoder } from "../operators/source_decoder.ts";
+import { assignOwners } from "../plan/key_groups.ts";
+import type { Plan, PlannedSource, Reach } from "../plan/plan.ts";
+import type { ClusterInformation } from "../protocol/membership/membership.ts";
+import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
+import { ByteWriter } from "../wire/byte_writer.ts";
+import type { DrainReport } from "../wire/control.ts";
+import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
+import type { WorkerConfig } from "./config.ts";
+
+/** What the shell needs of the data channel. */
+export interface BatchLinks {
+  sendBatch(to: WorkerName, exchange: number, bytes: Uint8Array): void;
+  sendEnd(to: WorkerName, exchange: number): void;
+  hasCredit(to: WorkerName, exchange: number): boolean;
+  /** These bytes of a batch have been taken in: the peer may send as many again. */
+  release(from: WorkerName, exchange: number, byteCount: number): void;
+  unacked(to: WorkerName): { readonly frames: number; readonly bytes: number };
+}
+
+/** What is timed, once a batch. Nanoseconds are per record. */
+export interface DataflowMeter {
+  decoded(pipeline: number, records: number, nanos: number): void;
+  ingested(pipeline: number, records: number): void;
+  stage(stage: number, pipeline: number, records: number, nanos: number): void;
+  /** Records reached a sink: since their source read them. */
+  finished(pipeline: number, records: number, nanos: number): void;
+  /** Records left this worker, to a sink or another worker: since they came in here. */
+  left(pipeline: number, records: number, nanos: number): void;
+}
+
+export interface DataflowShellOptions {
+  readonly config: WorkerConfig;
+  readonly runtime: Runtime;
+  readonly log: Log;
+  readonly plan: Plan;
+  readonly meter: DataflowMeter;
+  readonly turn: (run: () => void) => void;
+  /** Every sink has connected once. */
+  readonly sinksConnected: () => void;
+  readonly drained: (report: DrainReport) => void;
+}
+
+interface Input {
+  readonly planned: PlannedSource;
+  readonly connector: GeneratorSourceConnector | TcpSourceConnector;
+}
+
+interface Arrival {
+  readonly from: WorkerName;
+  readonly bytes: Uint8Array;
+}
+
+/** What an exchange brings in, of all peers together. */
+interface Inlet {
+  readonly waiting: Arrival[];
+  /** Peers that will send no more. */
+  readonly ended: Set<WorkerName>;
+  /** This worker has told the peers that it will send no more. */
+  endSent: boolean;
+}
+
+interface Drain {
+  readonly peers: Set<WorkerName>;
+  readonly cancelDeadline: () => void;
+  sinksEnded: boolean;
+}
+
+export class DataflowShell {
+  readonly #options: DataflowShellOptions;
+  readonly #inputs: Input[];
+  readonly #sinks: TcpSinkConnector[];
+  readonly #inlets: Inlet[];
+  readonly #writer = new ByteWriter(256 * 1024);
+  #dataflow: Dataflow | null = null;
+  #links: BatchLinks | null = null;
+  #members: readonly WorkerName[] = [];
+  #peers: readonly WorkerName[] = [];
+  #drain: Drain | "done" | null = null;
+  /** Something became free, or arrived: look again at the end of the turn. */
+  #lookAgain = false;
+  #sinksToldConnected = false;
+  /** When what is being processed came into this worker; wall clock. */
+  #ingressMs: Millis = 0;
+  userErrors = 0;
+  malformedBatches = 0;
+
+  constructor(options: DataflowShellOptions) {
+    this.#options = options;
+    const { plan } = options;
+    this.#inputs = plan.sources.map((planned) => ({ planned, connector: this.#makeSource(planned) }));
+    this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink.id, sink.output));
+    this.#inlets = plan.exchanges.map(() => ({ waiting: [], ended: new Set(), endSent: false }));
+  }
+
+  get dataflow(): Dataflow | null {
+    return this.#dataflow;
+  }
+
+  get sinks(): readonly TcpSinkConnector[] {
+    return this.#sinks;
+  }
+
+  get sources(): readonly {
+    readonly name: string;
+    readonly connector: GeneratorSourceConnector | TcpSourceConnector;
+  }[] {
+    return this.#inputs.map(({ planned, connector }) => ({ name: planned.name, connector }));
+  }
+
+  /** Binds the sources' addresses, so that a port in use is told before anything else happens. Nothing is read yet. */
+  async bindSources(): Promise<void> {
+    const { config, log } = this.#options;
+    for (const { planned, connector } of this.#inputs) {
+      if (!(connector instanceof TcpSourceConnector)) continue;
+      const address = config.inputs.get(planned.name);
+      if (address === undefined) {
+        const message = `Source "${planned.name}" has no address: add --in "${planned.name}@HOST:PORT"`;
+        throw new ConfigError("source_without_address", message);
+      }
+      try {
+        await connector.listen(address);
+      } catch (error) {
+        throw listenError("--in", `${planned.name}@${showAddress(address)}`, error);
+      }
+      log.info(
+        "source_bound",
+        `${planned.name} source will listen (but not yet) on ${showAddress(connector.address!)}`,
+      );
+    }
+  }
+
+  /** The cluster is known: makes the operators, with empty state. */
+  install(cluster: ClusterInformation, links: BatchLinks): void {
+    assert(this.#dataflow === null);
+    const { config, plan, runtime, meter } = this.#options;
+    this.#members = cluster.members.map((member) => member.name);
+    this.#peers = this.#members.filter((name) => name !== config.name);
+    this.#links = links;
+    this.#dataflow = new Dataflow(plan, {
+      self: this.#members.indexOf(config.name),
+      workerCount: this.#members.length,
+      owners: assignOwners(this.#members.length, cluster.keyGroupCount),
+      sendRemote: (exchange, worker, batch) => this.#sendRemote(exchange, this.#members[worker]!, batch),
+      writeSink: (sink, batch) => this.#writeSink(sink, batch),
+      userError: (error) => this.#userError(error),
+      nowMs: () => runtime.clock.monotonicMs(),
+      stageTimed: (stage, pipeline, records, nanos) => meter.stage(stage, pipeline, records, nanos),
+    });
+  }
+
+  /** Phase II: sinks connect. */
+  startSinks(): void {
+    for (const { planned, connector } of this.#inputs) {
+      if (connector instanceof TcpSourceConnector) {
+        this.#options.log.info(
+          "source_listening",
+          `${planned.name} source is listening on ${showAddress(connector.address!)}`,
+        );
+      }
+    }
+    for (const sink of this.#sinks) sink.start();
+    this.#lookAgain = true;
+  }
+
+  /** Phase IV: sources read. */
+  open(): void {
+    if (this.#drain !== null) return;
+    for (const { connector } of this.#inputs) connector.open();
+  }
+
+  batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
+    const inlet = this.#inlets[exchange];
+    if (inlet === undefined) return this.#malformed(from, `exchange ${exchange} is not in the plan`);
+    inlet.waiting.push({ from, bytes });
+    this.#takeIn(exchange);
+  }
+
+  endOfInput(from: WorkerName, exchange: number): void {
+    this.#inlets[exchange]?.ended.add(from);
+    this.#lookAgain = true;
+  }
+
+  creditChanged(): void {
+    this.#lookAgain = true;
+  }
+
+  /** A peer will send no more, and take no more, as far as a stop is concerned. */
+  peerGone(peer: WorkerName): void {
+    if (this.#drain !== null && this.#drain !== "done" && this.#drain.peers.delete(peer)) this.#lookAgain = true;
+  }
+
+  /** Something about the links changed that a drain may wait for. */
+  look(): void {
+    this.#lookAgain = true;
+  }
+
+  /** At the end of every turn. */
+  flush(): void {
+    // What is taken in now may fill or free something else, so look until nothing changes; each round consumes input.
+    while (this.#lookAgain) {
+      this.#lookAgain = false;
+      if (this.#dataflow !== null) {
+        for (let exchange = 0; exchange < this.#inlets.length; exchange++) this.#takeIn(exchange);
+        for (const { connector } of this.#inputs) connector.resume();
+      }
+      this.#judgeSinks();
+      this.#advanceDrain();
+    }
+    for (const sink of this.#sinks) sink.flush();
+  }
+
+  /** Who is kept from reading, by what; for status. */
+  muted(): { readonly input: string; readonly by: readonly string[] }[] {
+    const { plan } = this.#options;
+    const found: { input: string; by: string[] }[] = [];
+    if (this.#dataflow === null) return found;
+    for (const planned of plan.sources) {
+      const by = this.#blockers(planned);
+      if (by.length > 0) found.push({ input: `source ${planned.name}`, by });
+    }
+    for (const planned of plan.exchanges) {
+      const by = this.#blockers(planned);
+      if (by.length > 0) found.push({ input: `exchange ${planned.id}`, by });
+    }
+    return found;
+  }
+
+  /** Stops the sources and lets everything come out. Says `drained` once: when done, or after `withinMs`. */
+  drain(withinMs: Millis, peers: readonly WorkerName[]): void {
+    if (this.#drain !== null) return;
+    const cancelDeadline = this.#options.runtime.clock.startTimer(withinMs, () =>
+      this.#options.turn(() => {
+        if (this.#drain !== "done") this.#report();
+      }),
+    );
+    this.#drain = { peers: new Set(this.#dataflow === null ? [] : peers), cancelDeadline, sinksEnded: false };
+    for (const { connector } of this.#inputs) connector.close();
+    this.#lookAgain = true;
+  }
+
+  /** Everything off. A record that is on its way to a sink gets a moment to arrive whole. */
+  async close(graceMs: Millis): Promise<void> {
+    if (this.#drain !== null && this.#drain !== "done") this.#drain.cancelDeadline();
+    this.#drain = "done";
+    for (const { connector } of this.#inputs) connector.close();
+    await Promise.all(this.#sinks.map((sink) => sink.close(graceMs)));
+  }
+
+  #makeSource(planned: PlannedSource): GeneratorSourceConnector | TcpSourceConnector {
+    const { config, runtime, log, turn, meter } = this.#options;
+    const { definition } = planned;
+    const blocked = () => this.#blocked(planned);
+    if (definition.kind === "generator") {
+      return new GeneratorSourceConnector({
+        clock: runtime.clock,
+        log,
+        name: planned.name,
+        definition,
+        // Asked for at Phase IV, when the members are known.
+        context: () => ({ worker: config.name, workers: this.#members.length }),
+        turn,
+        blocked,
+        values: (values, count) => {
+          const arrivalMs = runtime.clock.wallMs();
+          const time = Math.trunc(arrivalMs * 1000);
+          this.#fromSource(planned, {
+            count,
+            values,
+            times: new Float64Array(count).fill(time),
+            keys: [],
+            hashes: NO_HASHES,
+            watermark: time,
+            arrivalMs,
+            pipeline: planned.index,
+          });
+        },
+        failed: (during, error) =>
+          this.#userError({ stage: `${planned.name}/generator`, during, key: null, keyGroup: null, error }),
+      });
+    }
+    const decoder = new SourceDecoder({ index: planned.index, name: planned.name, definition }, (error) =>
+      this.#userError(error),
+    );
+    return new TcpSourceConnector({
+      runtime,
+      log,
+      name: planned.name,
+      framing: definition.framing,
+      frameBytesMax:
+        config.inputs.get(planned.name)?.frameBytesMax ??
+        Math.min(definition.lengthMax, config.limits.sourceFrameBytes),
+      connectionsMax: config.limits.sourceConnections,
+      turn,
+      blocked,
+      frames: (bytes, starts, ends, count) => {
+        const before = runtime.clock.monotonicMs();
+        const batch = decoder.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
+        meter.decoded(planned.index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
+        meter.ingested(planned.index, count);
+        this.#fromSource(planned, batch);
+      },
+    });
+  }
+
+  #makeSink(id: string, output: number): TcpSinkConnector {
+    const { config, runtime, log, turn } = this.#options;
+    const address = config.outputs[output];
+    if (address === undefined) {
+      throw new ConfigError(
+        "sink_without_address",
+        `Sink "${id}" takes address ${output + 1} of --out, which has ${config.outputs.length}: add --out HOST:PORT`,
+      );
+    }
+    return new TcpSinkConnector({
+      runtime,
+      log,
+      name: id,
+      address,
+      queueBytesMax: config.limits.sinkQueueBytes,
+      turn,
+      changed: () => {
+        this.#lookAgain = true;
+      },
+    });
+  }
+
+  #fromSource(planned: PlannedSource, batch: Batch): void {
+    this.#ingressMs = batch.arrivalMs;
+    this.#dataflow!.fromSource(planned.index, batch);
+  }
+
+  #takeIn(exchange: number): void {
+    const inlet = this.#inlets[exchange]!;
+    if (inlet.waiting.length === 0 || this.#dataflow === null) return;
+    const planned = this.#options.plan.exchanges[exchange]!;
+    let taken = 0;
+    while (taken < inlet.waiting.length && !this.#blocked(planned)) {
+      const { from, bytes } = inlet.waiting[taken]!;
+      taken++;
+      this.#fromPeer(exchange, from, bytes);
+      this.#links!.release(from, exchange, bytes.length);
+    }
+    if (taken === inlet.waiting.length) inlet.waiting.length = 0;
+    else inlet.waiting.splice(0, taken);
+  }
+
+  #fromPeer(exchange: number, from: WorkerName, bytes: Uint8Array): void {
+    let columns: DataBatchColumns;
+    try {
+      columns = decodeDataBatch(bytes);
+    } catch (error) {
+      return this.#malformed(from, error instanceof Error ? error.message : String(error));
+    }
+    const keyed = this.#options.plan.exchanges[exchange]!.kind !== "rebalance";
+    if (columns.exchange !== exchange || columns.pipeline >= this.#inputs.length) {
+      return this.#malformed(from, `it is for exchange ${columns.exchange}, pipeline ${columns.pipeline}`);
+    }
+    if (columns.count > 0 && keyed !== columns.keys.length > 0) {
+      return this.#malformed(from, keyed ? "it has no keys" : "it has keys");
+    }
+    this.#ingressMs = this.#options.runtime.clock.wallMs();
+    this.#dataflow!.fromExchange(exchange, columns);
+  }
+
+  #sendRemote(exchange: number, worker: WorkerName, batch: Batch): void {
+    const { count, times, hashes, keys, values, watermark, arrivalMs, pipeline } = batch;
+    this.#options.meter.left(pipeline, count, this.#nanosSince(this.#ingressMs));
+    const columns: DataBatchColumns = { exchange, pipeline, count, watermark, arrivalMs, times, hashes, keys, values };
+    this.#sendColumns(worker, columns);
+  }
+
+  /** A batch that is too large for a frame goes in halves; a record that is too large alone is its author's error. */
+  #sendColumns(worker: WorkerName, columns: DataBatchColumns): void {
+    const { exchange, count } = columns;
+    encodeDataBatch(columns, this.#writer);
+    const lengthMax = this.#options.config.limits.dataFrameBytes - 64;
+    if (this.#writer.length <= lengthMax) return this.#links!.sendBatch(worker, exchange, this.#writer.take());
+    const length = this.#writer.length;
+    this.#writer.clear();
+    if (count === 1) {
+      const error = new RangeError(`the record has ${length} bytes; at most ${lengthMax} can go to another worker`);
+      const stage = this.#options.plan.exchanges[exchange]!.id;
+      return this.#userError({ stage, during: "send", key: columns.keys[0] ?? null, keyGroup: null, error });
+    }
+    const half = count >>> 1;
+    this.#sendColumns(worker, slice(columns, 0, half));
+    this.#sendColumns(worker, slice(columns, half, count));
+  }
+
+  #writeSink(sink: number, batch: Batch): void {
+    const planned = this.#options.plan.sinks[sink]!;
+    const records = encodeSinkBatch(planned, batch, (error) => this.#userError(error));
+    this.#sinks[sink]!.write(records);
+    const { meter } = this.#options;
+    meter.finished(batch.pipeline, batch.count, this.#nanosSince(batch.arrivalMs));
+    meter.left(batch.pipeline, batch.count, this.#nanosSince(this.#ingressMs));
+  }
+
+  /** Of the wall clock, which may step: never negative. */
+  #nanosSince(wallMs: Millis): number {
+    return Math.max(0, (this.#options.runtime.clock.wallMs() - wallMs) * 1e6);
+  }
+
+  #blocked(reach: Reach): boolean {
+    for (const sink of reach.reachesSinks) if (this.#sinks[sink]!.blocked) return true;
+    for (const exchange of reach.reachesExchanges) if (this.#outOfCredit(exchange) !== null) return true;
+    return false;
+  }
+
+  #blockers(reach: Reach): string[] {
+    const by: string[] = [];
+    for (const sink of reach.reachesSinks) {
+      const connector = this.#sinks[sink]!;
+      if (connector.blocked)
+        by.push(`sink ${showAddress(connector.address)}${connector.connected ? "" : " (not connected)"}`);
+    }
+    for (const exchange of reach.reachesExchanges) {
+      const peer = this.#outOfCredit(exchange);
+      if (peer !== null) by.push(`worker ${peer}`);
+    }
+    return by;
+  }
+
+  #outOfCredit(exchange: number): WorkerName | null {
+    const links = this.#links;
+    if (links === null) return null;
+    for (const peer of this.#peers) if (!links.hasCredit(peer, exchange)) return peer;
+    return null;
+  }
+
+  #judgeSinks(): void {
+    if (this.#sinksToldConnected || !this.#sinks.every((sink) => sink.everConnected)) return;
+    if (this.#dataflow === null) return;
+    this.#sinksToldConnected = true;
+    this.#options.sinksConnected();
+  }
+
+  #advanceDrain(): void {
+    const drain = this.#drain;
+    if (drain === null || drain === "done") return;
+    const { plan } = this.#options;
+    if (this.#dataflow !== null) {
+      let changed = true;
+      while (changed) {
+        changed = false;
+        for (const planned of plan.exchanges) {
+          const inlet = this.#inlets[planned.index]!;
+          if (inlet.endSent || !planned.fromExchanges.every((before) => this.#inletDone(before, drain))) continue;
+          inlet.endSent = true;
+          changed = true;
+          for (const peer of drain.peers) this.#links!.sendEnd(peer, planned.index);
+        }
+      }
+      if (!plan.exchanges.every((planned) => this.#inletDone(planned.index, drain))) return;
+      if (!drain.sinksEnded) {
+        drain.sinksEnded = true;
+        for (const sink of this.#sinks) sink.end();
+      }
+      // A sink that is away is not waited for: what it has not taken is counted.
+      if (!this.#sinks.every((sink) => sink.finished || !sink.connected)) return;
+      for (const peer of drain.peers) if (this.#links!.unacked(peer).frames > 0) return;
+    }
+    drain.cancelDeadline();
+    this.#report();
+  }
+
+  /** Has everything of this exchange that comes from peers been taken in, and what feeds it here been sent? */
+  #inletDone(exchange: number, drain: Drain): boolean {
+    const inlet = this.#inlets[exchange]!;
+    if (!inlet.endSent || inlet.waiting.length > 0) return false;
+    for (const peer of drain.peers) if (!inlet.ended.has(peer)) return false;
+    return true;
+  }
+
+  #report(): void {
+    this.#drain = "done";
+    const { config, drained, plan } = this.#options;
+    const left: string[] = [];
+    for (const sink of this.#sinks) {
+      if (sink.queuedBytes === 0) continue;
+      const state = sink.connected ? "which does not read" : "which is not connected";
+      left.push(
+        `${sink.countQueuedRecords()} records (${sink.queuedBytes} bytes) for ${showAddress(sink.address)}, ${state}`,
+      );
+    }
+    for (const planned of plan.exchanges) {
+      const waiting = this.#inlets[planned.index]!.waiting.length;
+      if (waiting > 0) left.push(`${waiting} batches received and not processed before "${planned.id}"`);
+    }
+    for (const peer of this.#peers) {
+      const unacked = this.#links?.unacked(peer);
+      if (unacked !== undefined && unacked.frames > 0)
+        left.push(`${unacked.frames} batches (${unacked.bytes} bytes) for worker ${peer}`);
+    }
+    drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
+  }
+
+  #userError(error: UserError): void {
+    this.userErrors++;
+    const what = error.error instanceof Error ? `${error.error.name}: ${error.error.message}` : String(error.error);
+    const key = error.key === null ? "" : `, key "${printable(error.key, 64)}"`;
+    const text = `${error.stage}: user code threw in ${error.during}${key}: ${printable(what)}; the record was dropped`;
+    const marker = error.during === "decode" ? `Unable to decode message at ${error.stage.split("/")[0]} source; ` : "";
+    this.#options.log.error(`user_error_${error.during}`, `${marker}${text}`);
+  }
+
+  #malformed(from: WorkerName, why: string): void {
+    this.malformedBatches++;
+    this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
+  }
+}
+
+function slice(columns: DataBatchColumns, from: number, to: number): DataBatchColumns {
+  return {
+    ...columns,
+    count: to - from,
+    times: columns.times.slice(from, to),
+    hashes: columns.hashes.slice(from, to),
+    keys: columns.keys.slice(from, to),
+    values: columns.values.slice(from, to),
+  };
+}
+
+/** Turns a failed `listen` into what the operator can act on. */
+export function listenError(option: string, value: string, error: unknown): EnvironmentError {
+  const why = error instanceof NetError ? (LISTEN_REASONS[error.code] ?? error.message) : String(error);
+  return new EnvironmentError(
+    error instanceof NetError ? error.code : "listen_failed",
+    `Cannot listen on ${option} ${value}: ${why}`,
+    { cause: error },
+  );
+}
+
+const LISTEN_REASONS: { readonly [code: string]: string | undefined } = {
+  address_in_use: "the port is in use by another process; end it or give another port",
+  address_not_available: "this machine has no such address; give one of its own, or 0.0.0.0 for all",
+  permission: "no permission; ports below 1024 need it, give a higher one",
+  unresolvable: "the host name cannot be resolved; give an address of this machine",
+};

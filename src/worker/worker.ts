@@ -1,0 +1,347 @@
+/**
+ * One worker, from its configuration to its exit status: opens the folder, binds the ports, joins the cluster, runs, and
+ * leaves. Everything that happens to it comes in as a *turn*: a completion is handled by plain calls, then everything that
+ * has something to send is flushed once.
+ */
+import { showAddress } from "../base/address.ts";
+import { AssertionError } from "../base/assert.ts";
+import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
+import type { WorkerName } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import { planFingerprintText } from "../plan/fingerprint_text.ts";
+import { type Plan, planApplication } from "../plan/plan.ts";
+import type { ClusterInformation } from "../protocol/membership/membership.ts";
+import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
+import { openStore, type Store } from "../store/store.ts";
+import type { ControlMessage, DrainReport, Phase } from "../wire/control.ts";
+import { bytesToHex } from "../wire/hello.ts";
+import { ControlChannel } from "./channels/control_channel.ts";
+import { DataChannel } from "./channels/data_channel.ts";
+import { Cluster } from "./cluster.ts";
+import type { WorkerConfig } from "./config.ts";
+import { DataflowShell, listenError } from "./dataflow_shell.ts";
+import { ExternalServer } from "./external/external_server.ts";
+import { Queries } from "./queries.ts";
+import { WorkerMetrics } from "./worker_metrics.ts";
+
+/** Time for the last words to reach peers and tools before the process leaves. */
+const FAREWELL_MS: Millis = 1_000;
+/** Time for a record that is on its way to a sink to arrive whole when the worker leaves at once. */
+const RECORD_GRACE_MS: Millis = 300;
+
+/**
+ * Runs a worker until the cluster is stopped, or this worker cannot go on.
+ *
+ * @returns The exit status. Errors for people have been logged by then.
+ */
+export async function runWorker(config: WorkerConfig, runtime: Runtime, log: Log): Promise<ExitStatus> {
+  const worker = new Worker(config, runtime, log);
+  return await worker.run();
+}
+
+export class Worker {
+  readonly #config: WorkerConfig;
+  readonly #runtime: Runtime;
+  readonly #log: Log;
+  readonly #plan: Plan;
+  readonly #shell: DataflowShell;
+  readonly #metrics: WorkerMetrics;
+  #store: Store | null = null;
+  #cluster: Cluster | null = null;
+  #control: ControlChannel | null = null;
+  #data: DataChannel | null = null;
+  #external: ExternalServer | null = null;
+  #queries: Queries | null = null;
+  #depth = 0;
+  #ending = false;
+  #signals = 0;
+  readonly #exited: Promise<ExitStatus>;
+  #exit: (status: ExitStatus) => void = () => {};
+
+  constructor(config: WorkerConfig, runtime: Runtime, log: Log) {
+    this.#config = config;
+    this.#runtime = runtime;
+    this.#log = log;
+    this.#plan = planApplication(config.application, {
+      args: config.rawArguments,
+      options: config.applicationOptions as never,
+      worker: config.name,
+      workers: config.workerCount,
+      inputs: [...config.inputs.keys()],
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#exit = resolve;
+    });
+    const turn = (run: () => void) => this.#turn(run);
+    this.#metrics = new WorkerMetrics(config, runtime, log, this.#plan);
+    this.#shell = new DataflowShell({
+      config,
+      runtime,
+      log,
+      plan: this.#plan,
+      meter: this.#metrics,
+      turn,
+      sinksConnected: () => this.#cluster?.sinksConnected(),
+      drained: (report) => this.#cluster?.drained(report),
+    });
+  }
+
+  async run(): Promise<ExitStatus> {
+    try {
+      await this.#start();
+    } catch (error) {
+      await this.#fail(error);
+    }
+    return await this.#exited;
+  }
+
+  async #start(): Promise<void> {
+    const { role, resilienceDir } = this.#config;
+    const log = this.#log;
+    log.info("resilience_directory", `||| Resilience directory: ${resilienceDir}|||`);
+    this.#listenToSignals();
+    const fingerprint = await this.#fingerprint();
+    this.#store = await openStore({
+      disk: this.#runtime.disk,
+      clock: this.#runtime.clock,
+      pid: this.#runtime.host.pid,
+      directory: resilienceDir,
+      application: this.#config.application.name,
+      worker: this.#config.name,
+    });
+    if (this.#ending) return;
+    await this.#shell.bindSources();
+    if (role === "initializer") log.info("initializer", "Running as Initializer...");
+    await this.#openChannels(fingerprint);
+    if (this.#ending) return;
+    this.#metrics.start();
+    this.#turn(() => this.#cluster!.start());
+  }
+
+  /** Of the code and the plan: what must be the same on every worker. */
+  async #fingerprint(): Promise<string> {
+    const text = `${this.#config.applicationCodeDigest}\n${planFingerprintText(this.#plan)}`;
+    return bytesToHex(await this.#runtime.host.digest(new TextEncoder().encode(text)));
+  }
+
+  async #openChannels(fingerprint: string): Promise<void> {
+    const config = this.#config;
+    const { runtime, log } = { runtime: this.#runtime, log: this.#log };
+    const mine = (option: string) => (config.role === "initializer" ? `--${option}` : `--my-${option}`);
+    const common = { config, runtime, log, owner: this.#linkOwner() };
+    this.#control = new ControlChannel(common);
+    this.#data = new DataChannel(common);
+    const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
+    const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
+    log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
+    log.info("data_listening", `${config.name} data channel: listening on ${showAddress(data)}`);
+    this.#cluster = new Cluster({
+      config,
+      runtime,
+      log,
+      store: this.#store!,
+      fingerprint,
+      control,
+      data,
+      turn: (run) => this.#turn(run),
+      owner: {
+        install: (cluster) => this.#install(cluster),
+        reached: (phase) => this.#reached(phase),
+        beginDrain: (withinMs) => this.#beginDrain(withinMs),
+        finish: (reports) => this.#finish(reports),
+        fail: (error) => void this.#fail(error),
+        query: (from, message) => this.#queries!.asked(from, message),
+        answer: (from, message) => this.#queries!.answered(from, message),
+      },
+    });
+    this.#cluster.attach(this.#control, this.#data);
+    this.#queries = new Queries({
+      config,
+      runtime,
+      log,
+      plan: this.#plan,
+      cluster: this.#cluster,
+      shell: this.#shell,
+      fingerprint,
+      control: this.#control,
+      data: this.#data,
+      requestStop: (reason) => this.#turn(() => this.#cluster!.requestStop(reason)),
+    });
+    if (config.externalListen === null) return;
+    this.#external = new ExternalServer({ runtime, limits: config.limits, log, handler: this.#queries });
+    const external = await this.#bind("--external", config.externalListen, () =>
+      this.#external!.listen(config.externalListen!),
+    );
+    log.info("external_listening", `${config.name} external: listening on ${showAddress(external)}`);
+  }
+
+  async #bind(option: string, address: Address, listen: () => Promise<Address>): Promise<Address> {
+    try {
+      return await listen();
+    } catch (error) {
+      throw listenError(option, showAddress(address), error);
+    }
+  }
+
+  #linkOwner() {
+    return {
+      identity: () => this.#cluster!.identity(),
+      admit: (hello: Parameters<Cluster["admit"]>[0]) => this.#cluster!.admit(hello),
+      peerConnected: (...args: Parameters<Cluster["peerConnected"]>) => {
+        this.#cluster!.peerConnected(...args);
+        this.#shell.look();
+      },
+      peerLost: (...args: Parameters<Cluster["peerLost"]>) => {
+        const [peer, channel] = args;
+        if (channel === "control") this.#shell.peerGone(peer);
+        this.#cluster!.peerLost(...args);
+        this.#shell.look();
+      },
+      refused: (...args: Parameters<Cluster["refused"]>) => this.#cluster!.refused(...args),
+      control: (from: WorkerName, message: ControlMessage) => this.#cluster!.received(from, message),
+      batch: (from: WorkerName, exchange: number, bytes: Uint8Array) => this.#shell.batch(from, exchange, bytes),
+      endOfInput: (from: WorkerName, exchange: number) => this.#shell.endOfInput(from, exchange),
+      creditChanged: () => this.#shell.creditChanged(),
+      acked: () => this.#shell.look(),
+      turn: (run: () => void) => this.#turn(run),
+    };
+  }
+
+  #turn(run: () => void): void {
+    this.#depth++;
+    try {
+      run();
+      if (this.#depth === 1) {
+        this.#shell.flush();
+        this.#data?.flush();
+        this.#control?.flush();
+      }
+    } catch (error) {
+      void this.#fail(error);
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  #install(cluster: ClusterInformation): void {
+    this.#shell.install(cluster, this.#data!);
+    if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {
+      this.#log.warn(
+        "state_starts_empty",
+        `The keyed state of worker ${this.#config.name} starts empty: it was in memory when the worker went, ` +
+          "and checkpoints come with a later release",
+      );
+    }
+  }
+
+  #reached(phase: Phase): void {
+    const log = this.#log;
+    const restarted = this.#store!.saved !== null;
+    switch (phase) {
+      case 1:
+        return log.info("phase_1", "|~~ INIT PHASE I: Application is created! ~~|");
+      case 2:
+        log.info("phase_2", "|~~ INIT PHASE II: Application is initialized! ~~|");
+        return this.#shell.startSinks();
+      case 3:
+        return log.info("phase_3", "|~~ INIT PHASE III: Application is ready to work! ~~|");
+      case 4:
+        log.info("phase_4", "|~~ INIT PHASE IV: Cluster is ready to work! ~~|");
+        if (restarted) {
+          log.info("recovery_complete", "|~~ - Recovery COMPLETE - ~~|");
+          log.info("resuming", "~~~Resuming message processing.~~~");
+        }
+        return this.#shell.open();
+    }
+  }
+
+  #listenToSignals(): void {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      // Heard until the process is gone: one that comes while it leaves must not end it half-way.
+      this.#runtime.host.onSignal(signal, () => this.#turn(() => this.#signalled(signal)));
+    }
+    this.#runtime.host.onUncaught((error) => void this.#fail(error));
+  }
+
+  #signalled(signal: string): void {
+    this.#signals++;
+    if (this.#signals === 1) {
+      this.#log.info("signal", `${signal} received`);
+      if (this.#cluster === null) return void this.#leave(EXIT.done, "abandon");
+      return this.#cluster.requestStop(`${signal} to worker ${this.#config.name}`);
+    }
+    if (this.#signals > 2) return;
+    this.#log.warn("second_signal", `${signal} again: leaving at once, without waiting for what is on its way`);
+    void this.#leave(EXIT.done, "remove");
+  }
+
+  #beginDrain(withinMs: Millis): void {
+    this.#shell.drain(withinMs, this.#cluster!.connectedPeers());
+  }
+
+  #finish(reports: readonly DrainReport[]): void {
+    const incomplete = reports.filter((report) => !report.complete);
+    this.#queries!.stopped(reports);
+    void this.#leave(EXIT.done, "remove", () => {
+      const left = incomplete.map((report) => `${report.worker}: ${report.leftBehind}`).join("; ");
+      if (left === "") this.#log.info("stopped", "Shut down in order: all that was taken in came out.");
+      else this.#log.warn("stopped", `Shut down. What stayed behind: ${left}`);
+    });
+  }
+
+  async #fail(error: unknown): Promise<void> {
+    if (this.#ending) return;
+    if (error instanceof TammarError) {
+      this.#log.error(error.code, error.message);
+      return await this.#leave(error.exitStatus, error instanceof StorageError ? "keep" : "abandon");
+    }
+    const kind = error instanceof AssertionError ? "a broken promise" : "an exception nobody caught";
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#log.error("bug", `This is a fault of Tammar (${kind}); the worker leaves, restart it: ${text}`);
+    await this.#leave(EXIT.bug, "keep");
+  }
+
+  /**
+   * Everything off, in order: connectors, the last words to peers and tools, files, status.
+   *
+   * @param files `remove`: a clean end. `abandon`: only what this start has made. `keep`: as after a crash.
+   */
+  async #leave(status: ExitStatus, files: "abandon" | "keep" | "remove", lastWords?: () => void): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    let end = status;
+    try {
+      await this.#shell.close(RECORD_GRACE_MS);
+      this.#metrics.close();
+      await this.#control?.close(FAREWELL_MS);
+      await this.#external?.close();
+      this.#data?.close();
+      await this.#cluster?.settle();
+      if (files === "remove") await this.#removeFiles();
+      else if (files === "abandon") await this.#store?.abandon();
+      else await this.#store?.close();
+    } catch (error) {
+      const failure = error instanceof TammarError ? error : null;
+      this.#log.error(
+        failure?.code ?? "leaving_failed",
+        failure?.message ?? `The worker could not leave in order: ${String(error)}`,
+      );
+      if (end === EXIT.done) end = failure?.exitStatus ?? EXIT.failed;
+    }
+    lastWords?.();
+    this.#exit(end);
+  }
+
+  async #removeFiles(): Promise<void> {
+    if (this.#store === null) return;
+    this.#log.info("removing_files", "Removing recovery files");
+    const unknown = await this.#store.removeAll();
+    this.#log.info("files_removed", "Recovery files removed.");
+    if (unknown.length > 0) {
+      this.#log.warn(
+        "files_left",
+        `${this.#store.folder} has files that are not Tammar's, so the folder stays: ${unknown.join(", ")}`,
+      );
+    }
+  }
+}
