@@ -1,0 +1,167 @@
+/** What is measured: processes with a source port each, all writing to one sink. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { freePorts, host } from "../../test/cluster/lib/ports.ts";
+
+export const root = resolve(import.meta.dirname, "../..");
+export const bun = join(root, "node_modules/.bin/bun");
+export const deno = join(root, "node_modules/.bin/deno");
+export const binary = join(root, "dist/tammar");
+
+export type RuntimeName = "bun" | "deno";
+
+export interface Subject {
+  readonly sourcePorts: readonly number[];
+  readonly pids: readonly number[];
+  /** Milliseconds from the start of the first process until the last was ready. */
+  readonly startMs: number;
+  /** User and system time of all its processes so far, microseconds. */
+  cpuMicros(): number;
+  residentBytes(): number;
+  stop(): Promise<void>;
+}
+
+/** Ticks are hundredths of a second on every Linux that matters here. */
+const MICROS_A_TICK = 10_000;
+
+function cpuMicrosOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+  // The second field is the name in parentheses and may hold blanks; utime and stime are fields 14 and 15.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * MICROS_A_TICK;
+}
+
+function residentBytesOf(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1_024;
+}
+
+const running = new Set<ChildProcess>();
+
+/** For Ctrl-C: whatever was started goes. */
+export function killAll(): void {
+  for (const child of running) child.kill("SIGKILL");
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly ready: Promise<number>;
+}
+
+function start(command: readonly string[], ready: string): Started {
+  const began = performance.now();
+  const child = spawn(command[0] as string, command.slice(1), {
+    cwd: root,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1" },
+  });
+  running.add(child);
+  let output = "";
+  const isReady = new Promise<number>((done, failed) => {
+    const timer = setTimeout(() => failed(new Error(`not ready after 20 s: ${command.join(" ")}\n${output}`)), 20_000);
+    const take = (bytes: Buffer): void => {
+      output = (output + bytes.toString("utf8")).slice(-100_000);
+      if (!output.includes(ready)) return;
+      clearTimeout(timer);
+      done(performance.now() - began);
+    };
+    child.stdout?.on("data", take);
+    child.stderr?.on("data", take);
+    child.once("exit", (status) => {
+      running.delete(child);
+      clearTimeout(timer);
+      failed(new Error(`ended with ${status}: ${command.join(" ")}\n${output}`));
+    });
+  });
+  isReady.catch(() => {});
+  return { child, ready: isReady };
+}
+
+async function subject(
+  processes: readonly Started[],
+  sourcePorts: readonly number[],
+  end: "kill" | "shut down",
+  folder: string | null,
+): Promise<Subject> {
+  const pids = processes.map(({ child }) => child.pid as number);
+  const stop = async (): Promise<void> => {
+    const gone = processes.map(({ child }) =>
+      child.exitCode !== null || child.signalCode !== null
+        ? Promise.resolve()
+        : new Promise<void>((done) => child.once("exit", () => done())),
+    );
+    if (end === "shut down") processes[0]?.child.kill("SIGTERM");
+    else for (const { child } of processes) child.kill("SIGKILL");
+    const late = setTimeout(() => {
+      for (const { child } of processes) child.kill("SIGKILL");
+    }, 11_000);
+    await Promise.all(gone);
+    clearTimeout(late);
+    if (folder !== null) rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    const startMs = Math.max(...(await Promise.all(processes.map(({ ready }) => ready))));
+    return {
+      sourcePorts,
+      pids,
+      startMs,
+      cpuMicros: () => pids.reduce((sum, pid) => sum + cpuMicrosOf(pid), 0),
+      residentBytes: () => pids.reduce((sum, pid) => sum + residentBytesOf(pid), 0),
+      stop,
+    };
+  } catch (error) {
+    for (const { child } of processes) child.kill("SIGKILL");
+    if (folder !== null) rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** `count` bare loops that know nothing of each other. */
+export async function startBareLoops(runtime: RuntimeName, count: number, sinkPort: number): Promise<Subject> {
+  const ports = await freePorts(count);
+  const script = join(root, "bench/bare_loop.ts");
+  const lead = runtime === "bun" ? [bun, script] : [deno, "run", "-A", "--no-check", script];
+  const processes = ports.map((port) => start([...lead, `${port}`, `${sinkPort}`], "ready"));
+  return subject(processes, ports, "kill", null);
+}
+
+export interface EngineOptions {
+  readonly runtime: RuntimeName;
+  readonly workers: number;
+  readonly sinkPort: number;
+  /** Below bench/apps/. */
+  readonly application: string;
+  /** Name of its TCP source, if it has one. */
+  readonly source?: string;
+  readonly extra?: readonly string[];
+}
+
+/** A cluster of Tammar: the compiled binary, or the same sources under Deno. */
+export async function startEngine(options: EngineOptions): Promise<Subject> {
+  const { runtime, workers, sinkPort, application, source, extra = [] } = options;
+  const ports = await freePorts(workers * 3);
+  const folder = mkdtempSync(join(tmpdir(), "tammar-bench-"));
+  const lead = runtime === "bun" ? [binary] : [deno, "run", "-A", "--no-check", join(root, "src/cli/main_deno.ts")];
+  const at = (index: number): string => `${host}:${ports[index]}`;
+  const sourcePorts = Array.from({ length: workers }, (_, index) => ports[index * 3 + 2] as number);
+  const processes = sourcePorts.map((port, index) =>
+    start(
+      [
+        ...lead,
+        ...["worker", "--application-module", join(root, "bench/apps", application)],
+        ...(source === undefined ? [] : ["--in", `${source}@${host}:${port}`]),
+        ...["--out", `${host}:${sinkPort}`, "--resilience-dir", folder],
+        ...(index === 0
+          ? ["--cluster-initializer", "--worker-count", `${workers}`, "--control", at(0), "--data", at(1)]
+          : [
+              ...["--name", `worker${index}`, "--control", at(0)],
+              ...["--my-control", at(index * 3), "--my-data", at(index * 3 + 1)],
+            ]),
+        ...extra,
+      ],
+      "INIT PHASE IV",
+    ),
+  );
+  return subject(processes, sourcePorts, "shut down", folder);
+}
