@@ -2,9 +2,9 @@
 import { Payload } from "../api/payload.ts";
 import type { Frames, TcpSource } from "../api/tcp_source.ts";
 import type { Batch } from "./batch.ts";
-import { NO_HASHES } from "./columns.ts";
 import type { UserError } from "./dataflow_hooks.ts";
 import { refusePromise } from "./operator.ts";
+import { SourceBatches } from "./source_batch.ts";
 
 /**
  * Decodes what one TCP source of one worker reads, from all of its connections. A record whose decoder throws is
@@ -12,21 +12,20 @@ import { refusePromise } from "./operator.ts";
  */
 export class SourceDecoder {
   readonly #id: string;
-  readonly #pipeline: number;
   readonly #definition: TcpSource<unknown>;
   readonly #userError: (error: UserError) => void;
   readonly #payload = new Payload();
-  #watermark = Number.NEGATIVE_INFINITY;
+  readonly #batches: SourceBatches;
 
-  /** @param source The source as planned: its index is that of its pipeline. */
+  /** @param source The source as planned. */
   constructor(
     source: { readonly index: number; readonly name: string; readonly definition: TcpSource<unknown> },
     userError: (error: UserError) => void,
   ) {
     this.#id = `${source.name}/decode`;
-    this.#pipeline = source.index;
     this.#definition = source.definition;
     this.#userError = userError;
+    this.#batches = new SourceBatches(source.index);
   }
 
   /**
@@ -36,17 +35,9 @@ export class SourceDecoder {
    */
   decode(bytes: Uint8Array, frames: Frames, arrivalMs: number): Batch {
     const values = this.#decodeBatch(bytes, frames) ?? this.#decodeEach(bytes, frames);
-    const times = this.#times(values, arrivalMs);
-    return {
-      count: values.length,
-      values,
-      times,
-      keys: [],
-      hashes: NO_HASHES,
-      watermark: this.#watermark,
-      arrivalMs,
-      pipeline: this.#pipeline,
-    };
+    const { eventTime } = this.#definition;
+    if (eventTime === undefined) return this.#batches.byArrival(values, arrivalMs);
+    return this.#batches.byEventTime(values, this.#takeTimes(eventTime, values), arrivalMs);
   }
 
   #decodeEach(bytes: Uint8Array, { count, starts, ends }: Frames): unknown[] {
@@ -84,16 +75,9 @@ export class SourceDecoder {
     }
   }
 
-  /** Event times; drops values whose event time can't be had. */
-  #times(values: unknown[], arrivalMs: number): Float64Array {
-    const { eventTime } = this.#definition;
+  /** The event time of each value; takes those out whose event time can't be had. */
+  #takeTimes(eventTime: (value: unknown) => number, values: unknown[]): Float64Array {
     const times = new Float64Array(values.length);
-    if (eventTime === undefined) {
-      const arrival = Math.trunc(arrivalMs * 1000);
-      times.fill(arrival);
-      if (values.length > 0) this.#watermark = Math.max(this.#watermark, arrival);
-      return times;
-    }
     let at = 0;
     let i = 0;
     while (i < values.length) {
@@ -101,9 +85,8 @@ export class SourceDecoder {
         for (; i < values.length; i++) {
           const time = Math.trunc(eventTime(values[i]));
           if (!Number.isSafeInteger(time)) throw new RangeError(`eventTime returned ${time}: return microseconds`);
-          if (at !== i) values[at] = values[i];
+          values[at] = values[i];
           times[at] = time;
-          if (time > this.#watermark) this.#watermark = time;
           at++;
         }
       } catch (error) {
@@ -112,7 +95,7 @@ export class SourceDecoder {
       }
     }
     values.length = at;
-    return at === times.length ? times : times.subarray(0, at);
+    return times;
   }
 
   #report(during: string, error: unknown): void {

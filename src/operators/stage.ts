@@ -128,7 +128,6 @@ export class StatefulStage extends Stage {
     const definition = this.#definition;
     const context = this.#context;
     const state = this.state;
-    const keyGroupCount = this.#keyGroupCount;
     const { values, count, keys, hashes } = batch;
     const outputs: unknown[] = new Array(count);
     context.open(batch);
@@ -139,8 +138,8 @@ export class StatefulStage extends Stage {
       try {
         for (; i < count; i++) {
           const key = keys[i]!;
-          const group = keyGroupOf(hashes[i]!, keyGroupCount);
-          const held = state.get(group, key) ?? this.#begin(key, group);
+          const hash = hashes[i]!;
+          const held = state.get(hash, key) ?? this.#begin(hash, key);
           context.record = i;
           const result = definition.apply(values[i], held, context);
           if (result === undefined || result === null) continue;
@@ -157,7 +156,7 @@ export class StatefulStage extends Stage {
           at++;
         }
       } catch (error) {
-        this.userError("apply", error, keys[i]!, keyGroupOf(hashes[i]!, keyGroupCount));
+        this.userError("apply", error, keys[i]!, keyGroupOf(hashes[i]!, this.#keyGroupCount));
         i++;
       }
     }
@@ -165,13 +164,13 @@ export class StatefulStage extends Stage {
     return this.finish(batch, outputs, at, rearranged);
   }
 
-  #begin(key: string, group: number): object {
+  #begin(hash: number, key: string): object {
     const begun: unknown = this.#definition.initial(key);
     if (begun instanceof Promise) throw refusePromise("initial", begun);
     if (typeof begun !== "object" || begun === null) {
       throw new TypeError(`initial returned ${showType(begun)}: a state is an object, which apply changes in place`);
     }
-    this.state.add(group, key, begun);
+    this.state.add(hash, key, begun);
     return begun;
   }
 }

@@ -15,15 +15,28 @@ export const KEY_GROUP_COUNT_MAX = 32_768;
 export const KEY_LENGTH_MAX = 4096;
 
 /**
- * FNV-1a over the UTF-16 code units of `key` (each unit is one step, not split into bytes), then the final mix of
- * murmur3, without which the low bits of similar keys are uneven. Code units need no encoder, are the same on every
- * runtime and keep lone surrogates apart.
+ * MurmurHash3 (Austin Appleby, x86 32 bit, seed 0) of the key's UTF-16 code units, low byte first. Code units need no
+ * encoder, are the same on every runtime and keep lone surrogates apart.
  *
  * @returns 0 to 4,294,967,295.
  */
 export function hashKey(key: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  const length = key.length;
+  const pairsEnd = length - 1;
+  let hash = 0;
+  let i = 0;
+  for (; i < pairsEnd; i += 2) {
+    let pair = Math.imul(key.charCodeAt(i) | (key.charCodeAt(i + 1) << 16), 0xcc9e2d51);
+    pair = Math.imul((pair << 15) | (pair >>> 17), 0x1b873593);
+    hash ^= pair;
+    hash = (hash << 13) | (hash >>> 19);
+    hash = (Math.imul(hash, 5) + 0xe6546b64) | 0;
+  }
+  if (i < length) {
+    const last = Math.imul(key.charCodeAt(i), 0xcc9e2d51);
+    hash ^= Math.imul((last << 15) | (last >>> 17), 0x1b873593);
+  }
+  hash ^= length * 2;
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return (hash ^ (hash >>> 16)) >>> 0;

@@ -1,13 +1,12 @@
 /**
- * The state of one stage: one object a key, in one `Map` a key group. (A single Map of all keys is rehashed in one go when it
- * grows, which stops the event loop for seconds at ten million keys; a thousand small ones grow in a millisecond each.)
- * State is stored and moved by key group.
+ * The state of one stage: one object a key, in one table a key group. State is stored and moved by key group, and a small
+ * table that grows takes microseconds, where one table of ten million keys would stop the event loop for seconds.
  */
-import { assert } from "../base/assert.ts";
-import type { KeyGroup } from "../base/ids.ts";
+import { keyGroupOf } from "../plan/key_groups.ts";
+import { KeyTable } from "./key_table.ts";
 
 export class KeyedState<S extends object> {
-  readonly #groups: (Map<string, S> | undefined)[];
+  readonly #groups: (KeyTable<S> | undefined)[];
   #keyCount = 0;
 
   constructor(keyGroupCount: number) {
@@ -19,30 +18,39 @@ export class KeyedState<S extends object> {
     return this.#keyCount;
   }
 
-  get(group: KeyGroup, key: string): S | undefined {
-    return this.#groups[group]?.get(key);
+  /** The state of a key, whose hash is `hash`; `undefined` if it has none. */
+  get(hash: number, key: string): S | undefined {
+    return this.#groups[keyGroupOf(hash, this.#groups.length)]?.get(hash, key);
   }
 
   /** The state of a key that has none yet. */
-  add(group: KeyGroup, key: string, state: S): void {
-    let states = this.#groups[group];
-    if (states === undefined) {
-      states = new Map();
-      this.#groups[group] = states;
+  add(hash: number, key: string, state: S): void {
+    const group = keyGroupOf(hash, this.#groups.length);
+    let table = this.#groups[group];
+    if (table === undefined) {
+      table = new KeyTable();
+      this.#groups[group] = table;
     }
-    assert(!states.has(key), "the key has a state already");
-    states.set(key, state);
+    table.add(hash, ownText(key), state);
     this.#keyCount++;
   }
 
   /** Every key once, by key group; keys that come while iterating may or may not be among them. */
   *keys(): IterableIterator<string> {
-    for (const states of this.#groups) if (states !== undefined) yield* states.keys();
+    for (const table of this.#groups) if (table !== undefined) yield* table.keys();
   }
 
   /** The keys and states of one group. */
-  *entries(group: KeyGroup): IterableIterator<[string, S]> {
-    const states = this.#groups[group];
-    if (states !== undefined) yield* states;
+  *entries(group: number): IterableIterator<[string, S]> {
+    const table = this.#groups[group];
+    if (table !== undefined) yield* table.entries();
   }
+}
+
+/**
+ * A copy that holds on to nothing else. A text cut out of a longer one may keep all of that alive: in Bun each key that was
+ * kept would hold the 64 KiB it was read in.
+ */
+function ownText(text: string): string {
+  return JSON.parse(JSON.stringify(text)) as string;
 }
