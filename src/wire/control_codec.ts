@@ -1,0 +1,136 @@
+/**
+ * Control messages to and from bytes. What comes in is checked field by field and built anew, so that nothing of a peer's
+ * making is trusted inside: unknown kinds, missing fields and wrong types are refused, fields nobody knows are left out.
+ */
+import { ProtocolError } from "../base/errors.ts";
+import { WORKER_NAME, type WorkerName } from "../base/ids.ts";
+import type { Address } from "../runtime/runtime.ts";
+import { type CborLimits, decodeCbor, encodeCbor } from "./cbor.ts";
+import type { ControlMessage, DrainReport, MemberAddress, Phase } from "./control.ts";
+
+const CBOR_LIMITS: CborLimits = { itemsMax: 65_536, depthMax: 16 };
+/** Workers of a cluster. */
+const MEMBERS_MAX = 256;
+const TEXT_LENGTH_MAX = 4_096;
+const HOST = /^[\x21-\x7e]{1,255}$/;
+const ID = /^[0-9a-f]{32}$/;
+
+export function encodeControlMessage(message: ControlMessage): Uint8Array {
+  return encodeCbor(message, CBOR_LIMITS);
+}
+
+/** @throws {ProtocolError} `bad_control_message`, and what `decodeCbor` throws. */
+export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
+  const fields = asMap(decodeCbor(bytes, CBOR_LIMITS), "the message");
+  const kind = fields["kind"] as ControlMessage["kind"];
+  switch (kind) {
+    case "form":
+      return {
+        kind,
+        clusterId: text(fields, "clusterId", ID),
+        generation: whole(fields, "generation", 1, 0xffff_ffff),
+        routingVersion: whole(fields, "routingVersion", 1, Number.MAX_SAFE_INTEGER),
+        keyGroupCount: whole(fields, "keyGroupCount", 1, 65_536),
+        members: list(fields, "members", member),
+      };
+    case "form_saved":
+    case "formed":
+    case "work":
+      return { kind };
+    case "phase_reached":
+      return { kind, phase: whole(fields, "phase", 1, 4) as Phase };
+    case "stop_requested":
+      return { kind, reason: text(fields, "reason") };
+    case "stop":
+      return { kind, reason: text(fields, "reason"), deadlineMs: real(fields, "deadlineMs") };
+    case "drained":
+      return { kind, ...report(fields) };
+    case "exit":
+      return { kind, reports: list(fields, "reports", report) };
+    case "moved":
+      return { kind, members: list(fields, "members", member) };
+    case "query": {
+      const query = text(fields, "query");
+      if (query !== "state_entity_count" && query !== "status") throw bad("query", query);
+      return { kind, query, request: whole(fields, "request", 0, Number.MAX_SAFE_INTEGER) };
+    }
+    case "answer":
+      // The body is plain data within the limits above; who asked knows its shape and checks it.
+      return { kind, request: whole(fields, "request", 0, Number.MAX_SAFE_INTEGER), body: fields["body"] };
+    default:
+      // The compiler lists here what is missing above; a peer may have sent anything.
+      throw bad("kind", kind satisfies never);
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function asMap(value: unknown, what: string): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Uint8Array) {
+    throw new ProtocolError("bad_control_message", `a control message is refused: ${what} is no map`);
+  }
+  return value as Fields;
+}
+
+function text(fields: Fields, name: string, pattern?: RegExp): string {
+  const value = fields[name];
+  if (typeof value !== "string" || value.length > TEXT_LENGTH_MAX) throw bad(name, value);
+  if (pattern !== undefined && !pattern.test(value)) throw bad(name, value);
+  return value;
+}
+
+function whole(fields: Fields, name: string, min: number, max: number): number {
+  const value = fields[name];
+  if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) throw bad(name, value);
+  return value;
+}
+
+/** A duration or another quantity that is not negative. */
+function real(fields: Fields, name: string): number {
+  const value = fields[name];
+  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) throw bad(name, value);
+  return value;
+}
+
+function flag(fields: Fields, name: string): boolean {
+  const value = fields[name];
+  if (typeof value !== "boolean") throw bad(name, value);
+  return value;
+}
+
+function list<Item>(fields: Fields, name: string, item: (fields: Fields) => Item): Item[] {
+  const value = fields[name];
+  if (!Array.isArray(value) || value.length > MEMBERS_MAX) throw bad(name, value);
+  return value.map((each) => item(asMap(each, `an entry of ${name}`)));
+}
+
+function workerName(fields: Fields, name: string): WorkerName {
+  return text(fields, name, WORKER_NAME);
+}
+
+function address(fields: Fields, name: string): Address {
+  const inner = asMap(fields[name], name);
+  return { host: text(inner, "host", HOST), port: whole(inner, "port", 1, 65_535) };
+}
+
+function member(fields: Fields): MemberAddress {
+  return { name: workerName(fields, "name"), control: address(fields, "control"), data: address(fields, "data") };
+}
+
+function report(fields: Fields): DrainReport {
+  return {
+    worker: workerName(fields, "worker"),
+    complete: flag(fields, "complete"),
+    leftBehind: text(fields, "leftBehind"),
+  };
+}
+
+function bad(name: string, value: unknown): ProtocolError {
+  const shown = typeof value === "string" ? JSON.stringify(value.slice(0, 64)) : describe(value);
+  return new ProtocolError("bad_control_message", `a control message is refused: its ${name} is ${shown}`);
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return "missing";
+  return typeof value === "object" && value !== null ? "of another type" : String(value);
+}
