@@ -1,0 +1,287 @@
+/**
+ * The external channel's server: takes connections of tools, carries their requests out through the worker's
+ * `ExternalHandler`, and answers. Whoever connects is a stranger: see `external_connection.ts` for what one connection can
+ * cost, and below for how many there can be.
+ */
+import { showAddress } from "../../base/address.ts";
+import { type Log, printable } from "../../base/log.ts";
+import type { Address, Conn, Listener, Runtime } from "../../runtime/runtime.ts";
+import {
+  decodeExternalRequest,
+  type ExternalAnswer,
+  type ExternalRequest,
+  encodeExternal,
+  type ShrinkRequest,
+} from "../../wire/external.ts";
+import type { FrameTooLarge } from "../../wire/frame.ts";
+import { Alarm } from "../channels/alarm.ts";
+import { BoundedLog } from "../channels/bounded_log.ts";
+import type { Limits } from "../config.ts";
+import { type Answer, type ConnectionOwner, ExternalConnection } from "./external_connection.ts";
+import type { ClusterEntityCounts, ExternalHandler, StepLists } from "./handler.ts";
+
+export interface ExternalServerOptions {
+  readonly runtime: Runtime;
+  readonly limits: Pick<Limits, "externalConnections" | "externalFrameBytes">;
+  readonly log: Log;
+  readonly handler: ExternalHandler;
+}
+
+/** Connections without a complete request from one address that is not this machine's own. */
+const STRANGERS_PER_ADDRESS_MAX = 8;
+/** How long `close` waits for answers to be taken. */
+const CLOSE_MS = 1_000;
+
+export interface ExternalCounts {
+  readonly connections: number;
+  readonly requests: number;
+  /** Frames that mean nothing here. */
+  readonly faults: number;
+  /** Connections closed for garbage, silence, or being too many. */
+  readonly closed: number;
+}
+
+export class ExternalServer {
+  readonly #options: ExternalServerOptions;
+  readonly #handler: ExternalHandler;
+  readonly #log: BoundedLog;
+  readonly #alarm: Alarm;
+  /** In the order they came. */
+  readonly #connections = new Set<ExternalConnection>();
+  #listener: Listener | null = null;
+  #closing = false;
+  #allGone: () => void = () => {};
+  #counts = { connections: 0, requests: 0, faults: 0, closed: 0 };
+
+  constructor(options: ExternalServerOptions) {
+    this.#options = options;
+    this.#handler = options.handler;
+    this.#log = new BoundedLog(options.log, options.runtime.clock);
+    this.#alarm = new Alarm(options.runtime.clock, (now) => {
+      for (const connection of [...this.#connections]) connection.check(now);
+    });
+  }
+
+  get counts(): ExternalCounts {
+    return this.#counts;
+  }
+
+  /** @returns What is really bound. @throws {NetError} as `Net.listen`. */
+  async listen(address: Address): Promise<Address> {
+    this.#listener = await this.#options.runtime.net.listen({
+      ...address,
+      accept: (conn) => this.#accept(conn),
+      failed: (error) =>
+        this.#log.warn("external_accept_failed", `external: cannot accept a connection: ${error.message}`),
+    });
+    return this.#listener.address;
+  }
+
+  /** Takes nothing new; resolves when all answers have been taken and all clients are gone, after a second at the latest. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#listener?.close();
+    for (const connection of [...this.#connections]) connection.finish();
+    if (this.#connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.#options.runtime.clock.startTimer(CLOSE_MS, resolve);
+        this.#allGone = () => {
+          cancel();
+          resolve();
+        };
+      });
+    }
+    for (const connection of [...this.#connections]) connection.abort();
+    this.#alarm.stop();
+  }
+
+  #accept(conn: Conn): void {
+    if (this.#closing) return conn.abort();
+    this.#makeRoom(conn.peer.host);
+    if (this.#connections.size >= this.#options.limits.externalConnections) {
+      this.#refuse(conn.peer, `${this.#connections.size} connections are open, which is the most`);
+      return conn.abort();
+    }
+    const connection = new ExternalConnection(
+      conn,
+      this.#options.runtime,
+      this.#options.limits.externalFrameBytes,
+      this.#connectionOwner,
+    );
+    this.#counts.connections++;
+    this.#connections.add(connection);
+    void connection.run();
+  }
+
+  /** The oldest that has not said anything yet goes: first of the same foreign address, then of all. */
+  #makeRoom(host: string): void {
+    const strangers = [...this.#connections].filter((connection) => connection.stranger);
+    const neighbours = isLoopback(host) ? [] : strangers.filter((connection) => connection.conn.peer.host === host);
+    let oldest: ExternalConnection | undefined;
+    if (neighbours.length >= STRANGERS_PER_ADDRESS_MAX) oldest = neighbours[0];
+    else if (this.#connections.size >= this.#options.limits.externalConnections) oldest = strangers[0];
+    if (oldest === undefined) return;
+    this.#refuse(oldest.conn.peer, "it has sent nothing yet, and others want its place");
+    oldest.abort();
+  }
+
+  #refuse(peer: Address, why: string): void {
+    this.#counts.closed++;
+    this.#log.warn("external_closed", `external: closed the connection of ${showAddress(peer)}: ${why}`);
+  }
+
+  readonly #connectionOwner: ConnectionOwner = {
+    frame: (connection, payload, answer) => this.#frame(connection, payload, answer),
+    tooLarge: (connection, failure) => this.#refuse(connection.conn.peer, tooLargeText(failure)),
+    givenUp: (connection, why) => this.#refuse(connection.conn.peer, why),
+    deadline: (at) => this.#alarm.at(at),
+    gone: (connection) => {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#allGone();
+    },
+  };
+
+  #frame(connection: ExternalConnection, payload: Uint8Array, answer: Answer): void {
+    const request = decodeExternalRequest(payload);
+    if (request.kind === "fault") {
+      this.#counts.faults++;
+      const peer = showAddress(connection.conn.peer);
+      this.#log.warn(
+        "external_fault",
+        `external: a message from ${peer} is not answered: ${printable(request.sentence)}`,
+      );
+      answer.done();
+      return;
+    }
+    this.#counts.requests++;
+    this.#carryOut(request, answer);
+  }
+
+  #carryOut(request: ExternalRequest, answer: Answer): void {
+    const handler = this.#handler;
+    const say = (message: ExternalAnswer) => {
+      answer.send(encodeExternal(message));
+      answer.done();
+    };
+    switch (request.kind) {
+      case "print":
+        handler.print(request.text);
+        return answer.done();
+      case "report_status":
+        handler.reportStatus(request.text);
+        return answer.done();
+      case "rotate_log":
+        this.#rotate(request.text);
+        return answer.done();
+      case "clean_shutdown":
+        handler.stop(stopReason(request.text), () => {});
+        return answer.done();
+      case "shutdown_and_report":
+        handler.stop(stopReason(request.text), (report) => {
+          answer.send(encodeExternal({ kind: "shutdown_report", body: report }));
+          if ("done" in report) answer.done();
+        });
+        return;
+      case "shrink_request":
+        return say(this.#shrink(request));
+      case "cluster_status_query": {
+        const status = handler.clusterStatus();
+        if (!status.ready) return say({ kind: "cluster_status_query_response_not_initialized" });
+        const { worker_count, worker_names, processing_messages } = status;
+        return say({
+          kind: "cluster_status_query_response",
+          body: { worker_count, worker_names, processing_messages },
+        });
+      }
+      case "partition_query": {
+        const { state, stateless } = handler.partitions();
+        const body = { state_partitions: lists(state), stateless_partitions: lists(stateless) };
+        return say({ kind: "partition_query_response", body });
+      }
+      case "partition_count_query": {
+        const { state, stateless } = handler.partitions();
+        const body = { state_partitions: counts(state), stateless_partitions: counts(stateless) };
+        return say({ kind: "partition_count_query_response", body });
+      }
+      case "stateless_partition_query":
+        return say({ kind: "stateless_partition_query_response", body: lists(handler.partitions().stateless) });
+      case "stateless_partition_count_query":
+        return say({ kind: "stateless_partition_count_query_response", body: counts(handler.partitions().stateless) });
+      case "source_ids_query":
+        return say({ kind: "source_ids_query_response", body: { source_ids: handler.sourceIds() } });
+      case "state_entity_query":
+        return say({ kind: "state_entity_query_response", body: Object.fromEntries(handler.stateEntities()) });
+      case "state_entity_count_query":
+        return say({
+          kind: "state_entity_count_query_response",
+          body: Object.fromEntries(handler.stateEntityCounts()),
+        });
+      case "cluster_state_entity_count_query": {
+        const sayCounts = (of: ClusterEntityCounts) =>
+          say({ kind: "cluster_state_entity_count_query_response", body: clusterCounts(of) });
+        answer.within(() => sayCounts(new Map()));
+        return handler.clusterStateEntityCounts(sayCounts);
+      }
+      case "status_query":
+        answer.within(() => say({ kind: "status_query_response", body: { worker: handler.worker, answered: false } }));
+        return handler.richStatus((body) => say({ kind: "status_query_response", body }));
+    }
+  }
+
+  #rotate(worker: string): void {
+    const status = this.#handler.clusterStatus();
+    const known = worker === this.#handler.worker || (status.ready && status.worker_names.includes(worker));
+    const why = known ? "log rotation comes with a later release" : "no worker of this cluster has that name";
+    this.#log.warn("rotate_refused", `external: cannot rotate the log of worker "${printable(worker, 80)}": ${why}`);
+  }
+
+  #shrink(request: ShrinkRequest): ExternalAnswer {
+    const status = this.#handler.clusterStatus();
+    const refuse = (text: string): ExternalAnswer => ({ kind: "shrink_error_response", text });
+    if (!request.query) {
+      const text = "Cannot shrink the cluster: removing workers comes with a later release";
+      this.#log.warn("shrink_refused", `external: ${text}`);
+      return refuse(text);
+    }
+    if (!status.ready) return refuse("Cannot say who could leave: the cluster is not ready to work yet");
+    const names = status.worker_names.slice(1);
+    return { kind: "shrink_query_response", body: { node_names: names, node_count: names.length } };
+  }
+}
+
+// `Object.fromEntries` defines fields, so that even a worker called `__proto__` becomes one.
+
+function lists(of: StepLists): Record<string, Record<string, readonly string[]>> {
+  return Object.fromEntries([...of].map(([group, workers]) => [group, Object.fromEntries(workers)]));
+}
+
+function counts(of: StepLists): Record<string, Record<string, number>> {
+  return Object.fromEntries(
+    [...of].map(([group, workers]) => [
+      group,
+      Object.fromEntries([...workers].map(([worker, steps]) => [worker, steps.length])),
+    ]),
+  );
+}
+
+function clusterCounts(of: ClusterEntityCounts): Record<string, Record<string, Record<string, number>>> {
+  return Object.fromEntries(
+    [...of].map(([worker, groups]) => [
+      worker,
+      Object.fromEntries([...groups].map(([group, steps]) => [group, Object.fromEntries(steps)])),
+    ]),
+  );
+}
+
+function stopReason(text: string): string {
+  return text === "" ? "asked for on the external channel" : `asked for on the external channel: ${printable(text)}`;
+}
+
+function tooLargeText(failure: FrameTooLarge): string {
+  return `it announced a message of ${failure.length} bytes, and ${failure.lengthMax} is the most; is it another protocol?`;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "::1" || host.startsWith("127.") || host.startsWith("::ffff:127.");
+}
