@@ -12,13 +12,14 @@ import {
   type ExternalRequest,
   encodeExternal,
   type ShrinkRequest,
+  type ShutdownReport,
 } from "../../wire/external.ts";
 import type { FrameTooLarge } from "../../wire/frame.ts";
 import { Alarm } from "../channels/alarm.ts";
 import { BoundedLog } from "../channels/bounded_log.ts";
 import type { Limits } from "../config.ts";
 import { type Answer, type ConnectionOwner, ExternalConnection } from "./external_connection.ts";
-import type { ClusterEntityCounts, ExternalHandler, StepLists } from "./handler.ts";
+import type { ClusterEntityCounts, ExternalHandler, StepLists, StopEvent } from "./handler.ts";
 
 export interface ExternalServerOptions {
   readonly runtime: Runtime;
@@ -175,14 +176,13 @@ export class ExternalServer {
         this.#rotate(request.text);
         return answer.done();
       case "clean_shutdown":
-        handler.stop(stopReason(request.text), () => {});
+        handler.stop(request.text, () => {});
         return answer.done();
       case "shutdown_and_report":
-        handler.stop(stopReason(request.text), (report) => {
-          answer.send(encodeExternal({ kind: "shutdown_report", body: report }));
-          if ("done" in report) answer.done();
+        return handler.stop(request.text, (event) => {
+          for (const body of shutdownReports(event)) answer.send(encodeExternal({ kind: "shutdown_report", body }));
+          if (event.kind === "finished") answer.done();
         });
-        return;
       case "shrink_request":
         return say(this.#shrink(request));
       case "cluster_status_query": {
@@ -274,8 +274,15 @@ function clusterCounts(of: ClusterEntityCounts): Record<string, Record<string, R
   );
 }
 
-function stopReason(text: string): string {
-  return text === "" ? "asked for on the external channel" : `asked for on the external channel: ${printable(text)}`;
+function shutdownReports(event: StopEvent): readonly ShutdownReport[] {
+  switch (event.kind) {
+    case "stopping":
+      return event.workers.map((worker) => ({ worker, status: "draining", detail: event.reason }));
+    case "stopped":
+      return [{ worker: event.worker, status: event.complete ? "stopped" : "incomplete", detail: event.leftBehind }];
+    case "finished":
+      return [{ done: true, ok: event.complete }];
+  }
 }
 
 function tooLargeText(failure: FrameTooLarge): string {

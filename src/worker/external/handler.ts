@@ -1,4 +1,4 @@
-import type { ShutdownReport } from "../../wire/external.ts";
+import type { DrainReport } from "../../wire/control.ts";
 
 export type ClusterStatus =
   | { readonly ready: false }
@@ -20,6 +20,15 @@ export interface Partitions {
 
 /** Worker → group → step → number of keys. */
 export type ClusterEntityCounts = ReadonlyMap<string, ReadonlyMap<string, ReadonlyMap<string, number>>>;
+
+/** What a tool that waits for the end of the cluster is told. */
+export type StopEvent =
+  /** The stop has begun. `reason`: of whoever asked first. */
+  | { readonly kind: "stopping"; readonly reason: string; readonly workers: readonly string[] }
+  /** One worker is done. */
+  | ({ readonly kind: "stopped" } & DrainReport)
+  /** All are done, or were given up; nothing follows. */
+  | { readonly kind: "finished"; readonly complete: boolean };
 
 /**
  * What the external channel asks of its worker (`queries.ts`). Every call returns at once, in every state of the worker:
@@ -43,10 +52,10 @@ export interface ExternalHandler {
   /** For the log: `boundary-count-status`, or a code nobody knows. */
   reportStatus(code: string): void;
   /**
-   * Stops the cluster. `report` is called for each event of a worker, and last with `done`; calls after the tool has gone
-   * are harmless.
+   * Stops the cluster. `reason`: of a stranger, may be empty. `report` may be called until the end of the worker; calls
+   * after the tool has gone are harmless.
    */
-  stop(reason: string, report: (event: ShutdownReport) => void): void;
+  stop(reason: string, report: (event: StopEvent) => void): void;
   /** Everything worth knowing, by name. `answer` is called once, within a few seconds, with what JSON can carry. */
   richStatus(answer: (status: unknown) => void): void;
 }
