@@ -52,14 +52,14 @@ export class ByteWriter {
     this.view.setUint32(at, value);
   }
 
-  /** A `number` must be a whole one from 0 to 2^53 - 1; larger values come as bigint. */
+  /** A `number` must be a whole one, from 0 to below 2^64. */
   u64(value: number | bigint): void {
     const at = this.reserve(8);
     if (typeof value === "bigint") {
       this.view.setBigUint64(at, value);
       return;
     }
-    assert(Number.isSafeInteger(value) && value >= 0, "u64 of a number that is negative, broken or above 2^53 - 1");
+    assert(Number.isInteger(value) && value >= 0 && value < 2 ** 64, "a u64 is a whole number from 0 to below 2^64");
     this.view.setUint32(at, Math.floor(value / 0x1_0000_0000));
     this.view.setUint32(at + 4, value >>> 0);
   }

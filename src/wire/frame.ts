@@ -105,7 +105,9 @@ export class FrameSplitter {
     // The middle of a large frame: nothing to look at yet.
     if (this.#to - this.#from < this.#wanted) return "ok";
     this.#from = this.#scan(this.#buffer, this.#from, this.#to);
-    return this.#failure ?? "ok";
+    if (this.#failure === null) return "ok";
+    this.#from = this.#to;
+    return this.#failure;
   }
 
   /** Finds frames in `bytes[at, end)`. Returns where the first incomplete one begins. */
