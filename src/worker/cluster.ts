@@ -23,9 +23,10 @@ import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { otherClusterError, type Store } from "../store/store.ts";
 import type { ControlMessage, DrainReport, MemberAddress, Phase } from "../wire/control.ts";
-import { bytesToHex, type Hello, UNKNOWN_ID } from "../wire/hello.ts";
+import { bytesToHex, type Hello, UNKNOWN_ID, type Welcome } from "../wire/hello.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
+import type { AdmissionFacts, ConnectedInfo, LinkKind, LocalIdentity } from "./channels/link_owner.ts";
 import type { WorkerConfig } from "./config.ts";
 
 /** What the cluster tells the worker around it. */
@@ -59,8 +60,10 @@ export interface ClusterOptions {
 /** What is known of a peer, for status and for addresses. */
 export interface PeerStatus {
   control: boolean;
-  dataOut: boolean;
-  dataIn: boolean;
+  data_out: boolean;
+  data_in: boolean;
+  /** It said goodbye. */
+  left: boolean;
   /** Wall clock. */
   sinceMs: Millis;
   /** Why the last connection ended; empty while it never did. */
@@ -70,6 +73,8 @@ export interface PeerStatus {
   observed: Address | null;
   local: Address | null;
 }
+
+const CHANNEL_NAMES: Readonly<Record<LinkKind, string>> = { control: "control", data_out: "data", data_in: "data" };
 
 /** Refusals that no waiting mends. */
 const FINAL_REFUSALS: ReadonlySet<string> = new Set([
@@ -162,10 +167,10 @@ export class Cluster {
     this.#save({ ...saved, startNumber: this.#startNumber, incarnation: this.#incarnation }, begin);
   }
 
-  identity(): Omit<Hello, "kind" | "channel" | "oldestUnacked"> {
-    const { config, fingerprint, control, data } = this.#options;
+  identity(): LocalIdentity {
+    const { config, fingerprint } = this.#options;
+    const { control, data } = this.#selfAddress();
     return {
-      protocolVersion: 1,
       clusterId: this.#clusterId,
       buildId: config.buildId,
       fingerprint,
@@ -174,75 +179,63 @@ export class Cluster {
       generation: this.#membership.cluster?.generation ?? 0,
       incarnation: this.#incarnation,
       startNumber: this.#startNumber,
-      controlHost: advertisedHost(config.controlListen),
-      controlPort: control.port,
-      dataHost: advertisedHost(config.dataListen),
-      dataPort: data.port,
+      control,
+      data,
       workerCount: config.workerCount,
     };
   }
 
-  admit(hello: Hello): Admission {
-    const peer = this.#peers.get(hello.worker);
-    // The same process coming again, or its successor, holds nothing against itself.
-    const held = peer?.control === true && peer.incarnation !== hello.incarnation ? peer.observed : null;
-    return this.#membership.admit(hello.worker, hello.clusterId !== UNKNOWN_ID, held);
+  admit(hello: Hello, facts: AdmissionFacts): Admission {
+    // The same process coming again holds nothing against itself, and a name is taken on the control channel alone.
+    const isHeld = facts.channel === "control" && facts.connected && facts.standing !== "same";
+    const holder = isHeld ? (this.#peers.get(hello.worker)?.observed ?? facts.from) : null;
+    return this.#membership.admit(hello.worker, hello.clusterId !== UNKNOWN_ID, holder);
   }
 
-  peerConnected(
-    name: WorkerName,
-    channel: "control" | "data_in" | "data_out",
-    info: {
-      readonly peer: PeerHello;
-      readonly newIncarnation: boolean;
-      readonly observed: Address;
-      readonly local: Address;
-    },
-  ): void {
+  peerConnected(name: WorkerName, link: LinkKind, info: ConnectedInfo): void {
     this.#everWelcomed = true;
     const status = this.#peerStatus(name);
-    status.incarnation = info.peer.incarnation;
+    status.incarnation = info.hello.incarnation;
     status.sinceMs = this.#options.runtime.clock.wallMs();
-    if (channel === "data_in") {
-      status.dataIn = true;
-      return;
-    }
-    if (channel === "control") {
-      status.control = true;
+    status.left = false;
+    status[link] = true;
+    if (link === "data_in") return;
+    if (link === "control") {
       status.observed = info.observed;
       status.local = info.local;
-    } else status.dataOut = true;
+      // What was meant for an earlier process of that name is no news to this one: the machines say again what matters.
+      if (info.newIncarnation) this.#control!.discardUnacked(name);
+    }
     this.#options.log.info(
       "peer_connected",
-      `${channel === "control" ? "control" : "data"} connection to ${name} at ${showAddress(info.observed)}` +
-        `${info.newIncarnation ? " (new start of that worker)" : " is back"}`,
+      `${CHANNEL_NAMES[link]} connection to ${name} at ${showAddress(info.observed)}` +
+        `${info.newIncarnation ? "" : ": reconnected"}`,
     );
     this.#drive({
       kind: "connected",
-      channel: channel === "control" ? "control" : "data",
-      peer: this.#reachable(name, info.peer, info.observed),
+      channel: link === "control" ? "control" : "data",
+      peer: this.#reachable(name, info.hello, info.observed),
       newIncarnation: info.newIncarnation,
     });
   }
 
-  peerLost(name: WorkerName, channel: "control" | "data_in" | "data_out", why: string, left: boolean): void {
+  peerLost(name: WorkerName, link: LinkKind, why: string): void {
     const status = this.#peerStatus(name);
+    if (!status[link]) return;
     status.lastLoss = why;
     status.sinceMs = this.#options.runtime.clock.wallMs();
-    if (channel === "data_in") {
-      status.dataIn = false;
-      return;
-    }
-    if (channel === "control") status.control = false;
-    else status.dataOut = false;
-    if (!this.stopping) {
-      this.#options.log.warn(
-        "peer_lost",
-        `${channel === "control" ? "control" : "data"} connection to ${name} lost: ${why}`,
-      );
-    }
-    this.#drive({ kind: "lost", channel: channel === "control" ? "control" : "data", peer: name });
-    if (channel === "control") this.#driveStop({ kind: "peer_gone", peer: name, left });
+    status[link] = false;
+    if (link === "data_in") return;
+    const { log } = this.#options;
+    if (!this.stopping) log.warn("peer_lost", `${CHANNEL_NAMES[link]} connection to ${name} lost: ${why}`);
+    this.#drive({ kind: "lost", channel: link === "control" ? "control" : "data", peer: name });
+    if (link === "control") this.#driveStop({ kind: "peer_gone", peer: name, left: status.left });
+  }
+
+  peerLeft(name: WorkerName, link: LinkKind, reason: string): void {
+    const status = this.#peerStatus(name);
+    status.left = true;
+    if (link === "control" && !this.stopping) this.#options.log.warn("peer_left", `worker ${name} left: ${reason}`);
   }
 
   refused(peer: WorkerName | null, by: "them" | "us", code: string, sentence: string): void {
@@ -305,6 +298,14 @@ export class Cluster {
     this.#driveStop({ kind: "drained", report });
   }
 
+  send(to: WorkerName, message: ControlMessage): void {
+    if (this.#control!.send(to, message)) return;
+    this.#options.log.error(
+      "control_queue_full",
+      `A message to worker ${to} was dropped (${message.kind}): too many wait for it`,
+    );
+  }
+
   /** Members other than this one with a control connection now. */
   connectedPeers(): WorkerName[] {
     return [...this.#peers].filter(([, status]) => status.control).map(([name]) => name);
@@ -324,7 +325,7 @@ export class Cluster {
     const { owner, log } = this.#options;
     switch (effect.kind) {
       case "send":
-        return this.#control!.send(effect.to, this.#localized(effect.to, effect.message));
+        return this.send(effect.to, this.#localized(effect.to, effect.message));
       case "save":
         this.#clusterId = effect.cluster.clusterId;
         return this.#save(this.#record(effect.state, effect.cluster), () =>
@@ -358,7 +359,7 @@ export class Cluster {
     const { owner, log } = this.#options;
     switch (effect.kind) {
       case "send":
-        return this.#control!.send(effect.to, effect.message);
+        return this.send(effect.to, effect.message);
       case "begin_drain":
         log.info("stopping", `Shutting down the cluster: ${effect.reason}`);
         return owner.beginDrain(effect.withinMs);
@@ -462,8 +463,9 @@ export class Cluster {
     if (status === undefined) {
       status = {
         control: false,
-        dataOut: false,
-        dataIn: false,
+        data_out: false,
+        data_in: false,
+        left: false,
         sinceMs: 0,
         lastLoss: "",
         incarnation: UNKNOWN_ID,
@@ -485,7 +487,7 @@ export class Cluster {
   }
 
   /** Where a peer can be reached from here: what it says, with the address we see it at in place of a wildcard. */
-  #reachable(name: WorkerName, peer: PeerHello, observed: Address): MemberAddress {
+  #reachable(name: WorkerName, peer: Hello | Welcome, observed: Address): MemberAddress {
     const known = this.#membership.cluster?.members.find((member) => member.name === name);
     if (peer.kind === "welcome") {
       // We dialled it: the control address is the one that worked, the rest is as known.
@@ -525,18 +527,6 @@ export class Cluster {
     return { ...message, members };
   }
 }
-
-/** What a hello or a welcome says of its sender. */
-export type PeerHello =
-  | {
-      readonly kind: "hello";
-      readonly incarnation: string;
-      readonly controlHost: string;
-      readonly controlPort: number;
-      readonly dataHost: string;
-      readonly dataPort: number;
-    }
-  | { readonly kind: "welcome"; readonly incarnation: string };
 
 function clusterOf(saved: SavedCluster): ClusterInformation {
   const { clusterId, generation, routingVersion, keyGroupCount, members } = saved;

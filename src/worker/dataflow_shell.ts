@@ -214,13 +214,10 @@ export class DataflowShell {
     if (this.#drain !== null && this.#drain !== "done" && this.#drain.peers.delete(peer)) this.#lookAgain = true;
   }
 
-  /** Something about the links changed that a drain may wait for. */
-  look(): void {
-    this.#lookAgain = true;
-  }
-
   /** At the end of every turn. */
   flush(): void {
+    // A drain waits for acknowledgements too, which come with any turn.
+    if (this.#drain !== null && this.#drain !== "done") this.#lookAgain = true;
     // What is taken in now may fill or free something else, so look until nothing changes; each round consumes input.
     while (this.#lookAgain) {
       this.#lookAgain = false;

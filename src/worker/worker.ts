@@ -4,7 +4,6 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
-import { AssertionError } from "../base/assert.ts";
 import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
@@ -13,10 +12,11 @@ import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { openStore, type Store } from "../store/store.ts";
-import type { ControlMessage, DrainReport, Phase } from "../wire/control.ts";
+import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
+import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
 import { Cluster } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
@@ -32,7 +32,7 @@ const RECORD_GRACE_MS: Millis = 300;
 /**
  * Runs a worker until the cluster is stopped, or this worker cannot go on.
  *
- * @returns The exit status. Errors for people have been logged by then.
+ * @throws {TammarError} Why it cannot go on, with the exit status; anything else is a bug of ours.
  */
 export async function runWorker(config: WorkerConfig, runtime: Runtime, log: Log): Promise<ExitStatus> {
   const worker = new Worker(config, runtime, log);
@@ -55,6 +55,8 @@ export class Worker {
   #depth = 0;
   #ending = false;
   #signals = 0;
+  #stoppedInOrder = false;
+  #failure: { readonly error: unknown } | null = null;
   readonly #exited: Promise<ExitStatus>;
   #exit: (status: ExitStatus) => void = () => {};
 
@@ -73,7 +75,7 @@ export class Worker {
       this.#exit = resolve;
     });
     const turn = (run: () => void) => this.#turn(run);
-    this.#metrics = new WorkerMetrics(config, runtime, log, this.#plan);
+    this.#metrics = new WorkerMetrics();
     this.#shell = new DataflowShell({
       config,
       runtime,
@@ -92,7 +94,9 @@ export class Worker {
     } catch (error) {
       await this.#fail(error);
     }
-    return await this.#exited;
+    const status = await this.#exited;
+    if (this.#failure !== null) throw this.#failure.error;
+    return status;
   }
 
   async #start(): Promise<void> {
@@ -128,9 +132,9 @@ export class Worker {
     const config = this.#config;
     const { runtime, log } = { runtime: this.#runtime, log: this.#log };
     const mine = (option: string) => (config.role === "initializer" ? `--${option}` : `--my-${option}`);
-    const common = { config, runtime, log, owner: this.#linkOwner() };
-    this.#control = new ControlChannel(common);
-    this.#data = new DataChannel(common);
+    const common = { runtime, log, owner: this.#linkOwner(), timing: config.timing, limits: config.limits };
+    this.#control = new ControlChannel({ ...common, listen: config.controlListen });
+    this.#data = new DataChannel({ ...common, listen: config.dataListen });
     const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
     const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
     log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
@@ -165,7 +169,7 @@ export class Worker {
       fingerprint,
       control: this.#control,
       data: this.#data,
-      requestStop: (reason) => this.#turn(() => this.#cluster!.requestStop(reason)),
+      turn: (run) => this.#turn(run),
     });
     if (config.externalListen === null) return;
     this.#external = new ExternalServer({ runtime, limits: config.limits, log, handler: this.#queries });
@@ -183,27 +187,24 @@ export class Worker {
     }
   }
 
-  #linkOwner() {
+  #linkOwner(): LinkOwner {
+    const lost = (peer: WorkerName, link: LinkKind, why: string) => {
+      this.#cluster!.peerLost(peer, link, why);
+      if (link === "control") this.#shell.peerGone(peer);
+    };
     return {
       identity: () => this.#cluster!.identity(),
-      admit: (hello: Parameters<Cluster["admit"]>[0]) => this.#cluster!.admit(hello),
-      peerConnected: (...args: Parameters<Cluster["peerConnected"]>) => {
-        this.#cluster!.peerConnected(...args);
-        this.#shell.look();
-      },
-      peerLost: (...args: Parameters<Cluster["peerLost"]>) => {
-        const [peer, channel] = args;
-        if (channel === "control") this.#shell.peerGone(peer);
-        this.#cluster!.peerLost(...args);
-        this.#shell.look();
-      },
-      refused: (...args: Parameters<Cluster["refused"]>) => this.#cluster!.refused(...args),
-      control: (from: WorkerName, message: ControlMessage) => this.#cluster!.received(from, message),
-      batch: (from: WorkerName, exchange: number, bytes: Uint8Array) => this.#shell.batch(from, exchange, bytes),
-      endOfInput: (from: WorkerName, exchange: number) => this.#shell.endOfInput(from, exchange),
+      admit: (hello, facts) => this.#cluster!.admit(hello, facts),
+      peerConnected: (peer, link, info) => this.#cluster!.peerConnected(peer, link, info),
+      peerLost: lost,
+      peerSuperseded: (peer, link) => lost(peer, link, "another process of that worker has started"),
+      peerLeft: (peer, link, reason) => this.#cluster!.peerLeft(peer, link, reason),
+      refused: (peer, by, code, sentence) => this.#cluster!.refused(peer, by, code, sentence),
+      control: (from, message) => this.#cluster!.received(from, message),
+      batch: (from, exchange, bytes) => this.#shell.batch(from, exchange, bytes),
+      endOfInput: (from, exchange) => this.#shell.endOfInput(from, exchange),
       creditChanged: () => this.#shell.creditChanged(),
-      acked: () => this.#shell.look(),
-      turn: (run: () => void) => this.#turn(run),
+      turn: (run) => this.#turn(run),
     };
   }
 
@@ -281,6 +282,7 @@ export class Worker {
 
   #finish(reports: readonly DrainReport[]): void {
     const incomplete = reports.filter((report) => !report.complete);
+    this.#stoppedInOrder = incomplete.length === 0;
     this.#queries!.stopped(reports);
     void this.#leave(EXIT.done, "remove", () => {
       const left = incomplete.map((report) => `${report.worker}: ${report.leftBehind}`).join("; ");
@@ -289,16 +291,12 @@ export class Worker {
     });
   }
 
+  /** Leaves because of an error; `run` rejects with it, and whoever started the worker says it once. */
   async #fail(error: unknown): Promise<void> {
     if (this.#ending) return;
-    if (error instanceof TammarError) {
-      this.#log.error(error.code, error.message);
-      return await this.#leave(error.exitStatus, error instanceof StorageError ? "keep" : "abandon");
-    }
-    const kind = error instanceof AssertionError ? "a broken promise" : "an exception nobody caught";
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    this.#log.error("bug", `This is a fault of Tammar (${kind}); the worker leaves, restart it: ${text}`);
-    await this.#leave(EXIT.bug, "keep");
+    this.#failure = { error };
+    const isOurBug = !(error instanceof TammarError);
+    await this.#leave(EXIT.failed, isOurBug || error instanceof StorageError ? "keep" : "abandon");
   }
 
   /**
@@ -313,9 +311,7 @@ export class Worker {
     try {
       await this.#shell.close(RECORD_GRACE_MS);
       this.#metrics.close();
-      await this.#control?.close(FAREWELL_MS);
-      await this.#external?.close();
-      this.#data?.close();
+      await this.#farewell();
       await this.#cluster?.settle();
       if (files === "remove") await this.#removeFiles();
       else if (files === "abandon") await this.#store?.abandon();
@@ -330,6 +326,19 @@ export class Worker {
     }
     lastWords?.();
     this.#exit(end);
+  }
+
+  /** Says goodbye to peers, waits for theirs where the cluster has stopped, and tells the tools. */
+  async #farewell(): Promise<void> {
+    const { clock } = this.#runtime;
+    this.#data?.close(false);
+    await new Promise<void>((resolve) => {
+      clock.startTimer(FAREWELL_MS, resolve);
+      if (this.#control === null) resolve();
+      else this.#control.close(true, resolve);
+    });
+    this.#queries?.finished(this.#stoppedInOrder);
+    await this.#external?.close();
   }
 
   async #removeFiles(): Promise<void> {
