@@ -51,7 +51,7 @@ const NO_FOLDER = "it is not a folder";
 const LOCK_TRIES = 6;
 const LOCK_RETRY_MS = 50;
 /** A clean shutdown beside us may remove the folder between making it and locking in it. */
-const FOLDER_TRIES = 5;
+const FOLDER_TRIES = 20;
 
 /**
  * Takes a worker's folder into use and reads what an earlier start saved there.
@@ -239,11 +239,24 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
     await writeHolder(disk, lockPath, options.pid, options.clock.wallMs());
     // The names of new folders must outlive a power cut, or what is saved in them would not.
     for (const folder of [paths.workerFolder, paths.applicationFolder, paths.directory]) await disk.syncDir(folder);
+    if (madeDirectory) await syncFoldersAbove(disk, paths.directory);
     return new Store(options, paths, lock, { saved, madeDirectory });
   } catch (error) {
     if (!hadLock) await lock.removeAndRelease();
     else await lock.release();
     throw error;
+  }
+}
+
+/** Folders above may be unreadable for us, and then cannot be synced; we have not made those. */
+async function syncFoldersAbove(disk: Disk, directory: string): Promise<void> {
+  for (let folder = parentOf(directory); ; folder = parentOf(folder)) {
+    try {
+      await disk.syncDir(folder);
+    } catch (error) {
+      if (!(error instanceof DiskError) || error.code !== "permission") throw error;
+    }
+    if (folder === "/") return;
   }
 }
 
