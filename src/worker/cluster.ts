@@ -242,10 +242,8 @@ export class Cluster {
     const { log, owner, config, store } = this.#options;
     if (code === "duplicate") return;
     const whom = peer ?? "a stranger";
-    if (by === "us") {
-      log.warn(code, `refused ${whom}: ${sentence}`);
-      return;
-    }
+    // The channel has said it already, at a bounded rate.
+    if (by === "us") return;
     log.warn(code, `refused by ${whom}: ${sentence}`);
     const ours = config.role === "worker" && (peer === INITIALIZER || peer === null);
     if (code === "cluster_differs" && ours && !this.#membership.formed && this.#clusterId !== UNKNOWN_ID) {

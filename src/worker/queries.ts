@@ -118,8 +118,7 @@ export class Queries implements ExternalHandler {
       reason === "" ? "External Clean Shutdown received" : `External Clean Shutdown received: ${printable(reason)}`;
     this.#options.log.info("external_stop", `${why}.`);
     const names = cluster.membership.memberNames;
-    for (const name of names.length > 0 ? names : [this.worker])
-      report({ worker: name, status: "draining", detail: "" });
+    report({ kind: "stopping", reason: why, workers: names.length > 0 ? names : [this.worker] });
     turn(() => cluster.requestStop(`${why} at worker ${this.worker}`));
   }
 
