@@ -110,5 +110,5 @@ export function writeResults(name: string, command: string, quick: boolean, figu
     runtimes: { bun: versionOf(bun, ["--version"]), deno: versionOf(deno, ["--version"]) },
     figures: figures.map((figure) => ({ ...figure, met: isMet(figure) })),
   };
-  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  writeFileSync(join(folder, `${name}${quick ? ".quick" : ""}.json`), `${JSON.stringify(result, null, 2)}\n`);
 }
