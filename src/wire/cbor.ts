@@ -36,7 +36,7 @@ const encoder = new Encoder({
 
 /**
  * Encodes plain data: numbers, strings, booleans, `null`, `undefined`, `Uint8Array`, arrays, plain objects. Lone surrogates
- * become U+FFFD. The bytes are the caller's own.
+ * become U+FFFD, -0 becomes 0. The bytes are the caller's own.
  *
  * @throws {AssertionError} when the value is something else, or larger than `limits`: a bug of ours.
  */

@@ -789,11 +789,16 @@ function check(root: unknown, index: number): void {
   const path: string[] = ["$"];
   const ancestors: object[] = [];
   let nodes = 0;
+  let size = 0;
 
   const refuse = (code: string, what: string): never => {
     const place = path.join("");
     const at = index === 0 ? place : `${place} of value ${index}`;
     throw new ValueError(code, place, index, `${at} ${what}`);
+  };
+  const grow = (bytes: number): void => {
+    size += bytes;
+    if (size > VALUE_BYTES_MAX) refuse("value_too_large", `makes the value larger than ${VALUE_BYTES_MAX} bytes`);
   };
   const inside = (step: string, value: unknown): void => {
     path.push(step);
@@ -802,6 +807,7 @@ function check(root: unknown, index: number): void {
   };
   const visit = (value: unknown): void => {
     if (++nodes > NODES_MAX) refuse("value_too_large", `belongs to a value of more than ${NODES_MAX} parts`);
+    if (typeof value === "string") grow(value.length);
     if (typeof value === "function") {
       refuse("value_unfit", `is a function (${value.name || "without a name"}): only plain data can be carried`);
     }
@@ -850,9 +856,7 @@ function check(root: unknown, index: number): void {
       let i = 0;
       for (const item of value as Set<unknown>) inside(`.values()[${i++}]`, item);
     } else if (typeof kind === "number" || kind === "buffer") {
-      const { byteLength } = value as ArrayBuffer;
-      if (byteLength > VALUE_BYTES_MAX)
-        refuse("value_too_large", `has ${byteLength} bytes, at most ${VALUE_BYTES_MAX} fit`);
+      grow((value as ArrayBuffer).byteLength);
     }
     ancestors.pop();
   };

@@ -180,9 +180,10 @@ test("cycles and too deep values are refused; the deepest legal one comes back",
 });
 
 test("a value that doubles at each level is refused before it fills the memory", () => {
-  let bomb: unknown = "x";
+  let bomb: unknown = "x".repeat(100_000);
   for (let i = 0; i < 60; i++) bomb = { a: bomb, b: bomb };
   assert.equal(refusal(bomb).code, "value_too_large");
+  assert.equal(refusal([new Uint8Array(2 ** 26 + 1), 1]).code, "value_too_large");
 });
 
 test("symbol keys and further properties of arrays are refused by the check", () => {
