@@ -127,8 +127,9 @@ export class Link implements Omit<LinkFrames, "open"> {
     return this.#granter.heldBytes;
   }
 
-  /** Gives up everything that is not acknowledged. */
+  /** Gives up everything that is not acknowledged. Only of a control link: credit spent on batches would not come back. */
   discard(): void {
+    assert(this.kind === "control");
     this.sender.discard();
     this.#resumeDue = this.#connected;
     this.#creditTouched = true;
@@ -144,6 +145,7 @@ export class Link implements Omit<LinkFrames, "open"> {
    * @throws {ProtocolError} `acked_unsent`.
    */
   connected(process: PeerProcess, standing: Standing, through: number, oldestUnacked: number): void {
+    assert(!this.#connected, "the connection before this one is gone");
     assert(standing !== "older", "an older process is refused");
     this.sender.resume(through);
     if (standing === "same") {
@@ -166,7 +168,6 @@ export class Link implements Omit<LinkFrames, "open"> {
     this.#heartbeatDue = false;
     this.#goodbye = null;
     this.#goodbyeSent = false;
-    this.#current = null;
   }
 
   lost(): void {
