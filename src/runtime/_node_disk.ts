@@ -235,7 +235,7 @@ async function statPath(path: string): Promise<FileStat | null> {
       ownedByUs: process.geteuid === undefined || stat.uid === process.geteuid(),
     };
   } catch (error) {
-    if (error instanceof DiskError && error.code === "not_found") return null;
+    if (error instanceof DiskError && (error.code === "not_found" || error.code === "not_folder")) return null;
     throw error;
   }
 }
