@@ -187,6 +187,11 @@ export function choiceOf<T extends string>(parsed: ParsedArguments, name: string
   throw new ConfigError("option_not_one_of", `${spelling} ${printable(text)}: expected ${choices.join(", ")}`);
 }
 
+/** For an option that a command can't do without. */
+export function required(name: string, example: string): ConfigError {
+  return new ConfigError("option_required", `--${name} is missing: give it, for example ${example}`);
+}
+
 /** Whether port 0 ("any free one") makes sense: for own listeners only. */
 export type PortRule = "listen" | "connect";
 

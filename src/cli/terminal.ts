@@ -1,5 +1,5 @@
 /** Output of the short-lived commands: whole texts, written in order, waited for. A worker uses `logger.ts` instead. */
-import type { Clock, Host, Millis } from "../runtime/runtime.ts";
+import type { Clock, Host, Millis, Runtime } from "../runtime/runtime.ts";
 
 const encoder = new TextEncoder();
 
@@ -40,4 +40,21 @@ export function pause(clock: Clock, delayMs: Millis): Promise<void> {
   return new Promise((resolve) => {
     clock.startTimer(delayMs, resolve);
   });
+}
+
+/** For commands that run until they are told to stop. */
+export interface End {
+  /** Resolves at SIGTERM, SIGINT, or `now`. */
+  readonly wait: Promise<void>;
+  now(): void;
+}
+
+export function untilSignal(runtime: Runtime): End {
+  let now = () => {};
+  const wait = new Promise<void>((resolve) => {
+    now = resolve;
+  });
+  runtime.host.onSignal("SIGTERM", now);
+  runtime.host.onSignal("SIGINT", now);
+  return { wait, now };
 }

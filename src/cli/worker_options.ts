@@ -31,6 +31,7 @@ import {
   textOf,
   unknownOption,
 } from "./options.ts";
+import { withoutPonyOptions } from "./pony_options.ts";
 
 /** Options that do something. */
 const WORKING: readonly OptionSpec[] = [
@@ -165,12 +166,12 @@ export interface WorkerSurroundings {
 
 /** Is `--help` among the arguments (and not the value of an option)? */
 export function wantsHelp(args: readonly string[]): boolean {
-  return isGiven(parseArguments(withoutPonyOptions(args), KNOWN), "help");
+  return isGiven(parseArguments(ownArguments(args), KNOWN), "help");
 }
 
 /** `--application-module`, whatever else is wrong: for `--help`. */
 export function applicationModuleOf(args: readonly string[]): string | null {
-  return textOf(parseArguments(withoutPonyOptions(args), KNOWN), "application-module");
+  return textOf(parseArguments(ownArguments(args), KNOWN), "application-module");
 }
 
 /**
@@ -179,7 +180,7 @@ export function applicationModuleOf(args: readonly string[]): string | null {
  * @throws {ConfigError}
  */
 export function readWorkerOptions(args: readonly string[], surroundings: WorkerSurroundings): WorkerOptions {
-  const parsed = parseArguments(withoutPonyOptions(args), KNOWN);
+  const parsed = parseArguments(ownArguments(args), KNOWN);
   try {
     return checkOptions(parsed, surroundings);
   } catch (error) {
@@ -451,35 +452,14 @@ function parseOutputs(parsed: ParsedArguments): readonly Address[] {
   return text.split(",").map((entry) => parseAddress(spelling, entry, "connect"));
 }
 
-/**
- * Takes out what the original's language runtime took out: all `--pony*` options, with their values. They said how its
- * threads were scheduled.
- *
- * @throws {ConfigError} For `--ponythreads` other than 1, which asks for something that a worker is not.
- */
-function withoutPonyOptions(args: readonly string[]): readonly string[] {
-  const kept: string[] = [];
-  for (let index = 0; index < args.length; index++) {
-    const argument = args[index]!;
-    if (!argument.startsWith("--pony")) {
-      kept.push(argument);
-      continue;
-    }
-    const equals = argument.indexOf("=");
-    let value = equals === -1 ? null : argument.slice(equals + 1);
-    const next = args[index + 1];
-    if (value === null && next !== undefined && /^[0-9][0-9._]*$/.test(next)) {
-      value = next;
-      index++;
-    }
-    if (argument.split("=")[0] === "--ponythreads" && value !== "1") {
-      throw new ConfigError(
-        "pony_threads",
-        `--ponythreads ${printable(value ?? "")}: a worker has one thread; give --ponythreads 1 or nothing, and start more workers`,
-      );
-    }
-  }
-  return kept;
+/** The arguments that the tables know about. @throws {ConfigError} `pony_threads`. */
+function ownArguments(args: readonly string[]): readonly string[] {
+  const { kept, threads } = withoutPonyOptions(args);
+  if (threads === null || threads === "1") return kept;
+  throw new ConfigError(
+    "pony_threads",
+    `--ponythreads ${printable(threads)}: a worker has one thread; give --ponythreads 1 or nothing, and start more workers`,
+  );
 }
 
 /** The application as the command line starts it. */
@@ -502,7 +482,7 @@ export function checkApplication(
   const specs = applicationOptions(application.options);
   refuseTakenNames(application.name, specs);
   const known = [...KNOWN, ...specs];
-  const parsed = parseArguments(withoutPonyOptions(args), known);
+  const parsed = parseArguments(ownArguments(args), known);
   if (!application.wantsRawArguments) refuseUnknown(parsed, known);
   const values = readOptionValues(application.options, optionTexts(application.options, parsed));
   const plan = planApplication(application, {

@@ -1,0 +1,14 @@
+/**
+ * `tammar/run` for Deno: the same `run`, without the other adapter. Deno checks the types of all that it compiles, and
+ * doesn't know Bun's.
+ *
+ * @module
+ */
+import type { Application } from "../api/application.ts";
+import { runApplication } from "../cli/run_application.ts";
+import { createPlatform } from "./on_deno.ts";
+
+/** Runs one worker of `application` as the command line says, and ends the process with its exit status; see `mod.ts`. */
+export async function run(application: Application): Promise<void> {
+  await runApplication(createPlatform(), application);
+}

@@ -1,0 +1,20 @@
+import type { Platform } from "../cli/run_application.ts";
+import { createDenoRuntime } from "../runtime/deno.ts";
+
+/** Of Deno's interface, as much as is needed here. */
+declare const Deno: {
+  readonly mainModule: string;
+  execPath(): string;
+  readFile(path: string): Promise<Uint8Array>;
+};
+
+export function createPlatform(): Platform {
+  return {
+    runtime: createDenoRuntime(),
+    code: {
+      entry: decodeURIComponent(new URL(Deno.mainModule).pathname),
+      // A compiled executable does not show its modules to itself, so it is read whole.
+      embedded: () => Deno.readFile(Deno.execPath()),
+    },
+  };
+}
