@@ -28,6 +28,7 @@ import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
 import type { AdmissionFacts, ConnectedInfo, LinkKind, LocalIdentity } from "./channels/link_owner.ts";
 import type { WorkerConfig } from "./config.ts";
+import type { WorkerHooks } from "./crash_points.ts";
 
 /** What the cluster tells the worker around it. */
 export interface ClusterOwner {
@@ -55,6 +56,7 @@ export interface ClusterOptions {
   readonly data: Address;
   /** Of code and plan. */
   readonly fingerprint: string;
+  readonly hooks: WorkerHooks;
 }
 
 /** What is known of a peer, for status and for addresses. */
@@ -164,7 +166,10 @@ export class Cluster {
     if (saved === null) return begin();
     log.info("recovering", "Recovering from recovery files!");
     log.info("recover_worker_names", `recover_worker_names: ${saved.members.map((member) => member.name).join(",")}`);
-    this.#save({ ...saved, startNumber: this.#startNumber, incarnation: this.#incarnation }, begin);
+    this.#save({ ...saved, startNumber: this.#startNumber, incarnation: this.#incarnation }, () => {
+      this.#options.hooks.reached("start.number_saved");
+      begin();
+    });
   }
 
   identity(): LocalIdentity {
@@ -199,6 +204,7 @@ export class Cluster {
     status.sinceMs = this.#options.runtime.clock.wallMs();
     status.left = false;
     status[link] = true;
+    this.#options.hooks.reached(`link.${link}_connected`);
     if (link === "data_in") return;
     if (link === "control") {
       status.observed = info.observed;
@@ -226,6 +232,7 @@ export class Cluster {
     status.sinceMs = this.#options.runtime.clock.wallMs();
     status[link] = false;
     if (link === "data_in") return;
+    if (link === "control") this.#options.hooks.reached("link.control_lost");
     const { log } = this.#options;
     if (!this.stopping) log.warn("peer_lost", `${CHANNEL_NAMES[link]} connection to ${name} lost: ${why}`);
     this.#drive({ kind: "lost", channel: link === "control" ? "control" : "data", peer: name });
@@ -289,10 +296,12 @@ export class Cluster {
   }
 
   requestStop(reason: string): void {
+    this.#options.hooks.reached("stop.requested");
     this.#driveStop({ kind: "requested", reason, peers: this.#stopPeers() });
   }
 
   drained(report: DrainReport): void {
+    this.#options.hooks.reached("stop.drained");
     this.#driveStop({ kind: "drained", report });
   }
 
@@ -316,7 +325,12 @@ export class Cluster {
   }
 
   #drive(event: MembershipEvent): void {
-    for (const effect of this.#membership.handle(event)) this.#perform(effect);
+    const { reached } = this.#options.hooks;
+    for (const effect of this.#membership.handle(event)) {
+      reached(`membership.${effect.kind}.before`);
+      this.#perform(effect);
+      reached(`membership.${effect.kind}.after`);
+    }
   }
 
   #perform(effect: MembershipEffect): void {
@@ -326,9 +340,10 @@ export class Cluster {
         return this.send(effect.to, this.#localized(effect.to, effect.message));
       case "save":
         this.#clusterId = effect.cluster.clusterId;
-        return this.#save(this.#record(effect.state, effect.cluster), () =>
-          this.#drive({ kind: "saved", state: effect.state }),
-        );
+        return this.#save(this.#record(effect.state, effect.cluster), () => {
+          this.#options.hooks.reached(`cluster.${effect.state}_durable`);
+          this.#drive({ kind: "saved", state: effect.state });
+        });
       case "dial":
         return this.#control!.dial(effect.peer.name, effect.peer.control);
       case "connect_data":
@@ -350,7 +365,12 @@ export class Cluster {
 
   #driveStop(event: StopEvent): void {
     const now = this.#options.runtime.clock.monotonicMs();
-    for (const effect of this.#stop.handle(event, now)) this.#performStop(effect);
+    const { reached } = this.#options.hooks;
+    for (const effect of this.#stop.handle(event, now)) {
+      reached(`stop.${effect.kind}.before`);
+      this.#performStop(effect);
+      reached(`stop.${effect.kind}.after`);
+    }
   }
 
   #performStop(effect: StopEffect): void {

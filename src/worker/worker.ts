@@ -19,6 +19,7 @@ import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
 import { Cluster } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
+import { NO_HOOKS, type WorkerHooks } from "./crash_points.ts";
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { Queries } from "./queries.ts";
@@ -34,8 +35,13 @@ const RECORD_GRACE_MS: Millis = 300;
  *
  * @throws {TammarError} Why it cannot go on, with the exit status; anything else is a bug of ours.
  */
-export async function runWorker(config: WorkerConfig, runtime: Runtime, log: Log): Promise<ExitStatus> {
-  const worker = new Worker(config, runtime, log);
+export async function runWorker(
+  config: WorkerConfig,
+  runtime: Runtime,
+  log: Log,
+  hooks: WorkerHooks = NO_HOOKS,
+): Promise<ExitStatus> {
+  const worker = new Worker(config, runtime, log, hooks);
   return await worker.run();
 }
 
@@ -43,6 +49,7 @@ export class Worker {
   readonly #config: WorkerConfig;
   readonly #runtime: Runtime;
   readonly #log: Log;
+  readonly #hooks: WorkerHooks;
   readonly #plan: Plan;
   readonly #shell: DataflowShell;
   readonly #metrics: WorkerMetrics;
@@ -60,7 +67,8 @@ export class Worker {
   readonly #exited: Promise<ExitStatus>;
   #exit: (status: ExitStatus) => void = () => {};
 
-  constructor(config: WorkerConfig, runtime: Runtime, log: Log) {
+  constructor(config: WorkerConfig, runtime: Runtime, log: Log, hooks: WorkerHooks) {
+    this.#hooks = hooks;
     this.#config = config;
     this.#runtime = runtime;
     this.#log = log;
@@ -104,6 +112,7 @@ export class Worker {
     const log = this.#log;
     log.info("resilience_directory", `||| Resilience directory: ${resilienceDir}|||`);
     this.#listenToSignals();
+    this.#hooks.reached("start.begin");
     const fingerprint = await this.#fingerprint();
     this.#store = await openStore({
       disk: this.#runtime.disk,
@@ -113,8 +122,10 @@ export class Worker {
       application: this.#config.application.name,
       worker: this.#config.name,
     });
+    this.#hooks.reached("start.folder_locked");
     if (this.#ending) return;
     await this.#shell.bindSources();
+    this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
     await this.#openChannels(fingerprint);
     if (this.#ending) return;
@@ -136,7 +147,9 @@ export class Worker {
     this.#control = new ControlChannel({ ...common, listen: config.controlListen });
     this.#data = new DataChannel({ ...common, listen: config.dataListen });
     const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
+    this.#hooks.reached("start.control_listening");
     const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
+    this.#hooks.reached("start.data_listening");
     log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
     log.info("data_listening", `${config.name} data channel: listening on ${showAddress(data)}`);
     this.#cluster = new Cluster({
@@ -145,6 +158,7 @@ export class Worker {
       log,
       store: this.#store!,
       fingerprint,
+      hooks: this.#hooks,
       control,
       data,
       turn: (run) => this.#turn(run),
@@ -176,6 +190,7 @@ export class Worker {
     const external = await this.#bind("--external", config.externalListen, () =>
       this.#external!.listen(config.externalListen!),
     );
+    this.#hooks.reached("start.external_listening");
     log.info("external_listening", `${config.name} external: listening on ${showAddress(external)}`);
   }
 
@@ -201,7 +216,10 @@ export class Worker {
       peerLeft: (peer, link, reason) => this.#cluster!.peerLeft(peer, link, reason),
       refused: (peer, by, code, sentence) => this.#cluster!.refused(peer, by, code, sentence),
       control: (from, message) => this.#cluster!.received(from, message),
-      batch: (from, exchange, bytes) => this.#shell.batch(from, exchange, bytes),
+      batch: (from, exchange, bytes) => {
+        this.#hooks.reached("data.batch_received");
+        this.#shell.batch(from, exchange, bytes);
+      },
       endOfInput: (from, exchange) => this.#shell.endOfInput(from, exchange),
       creditChanged: () => this.#shell.creditChanged(),
       turn: (run) => this.#turn(run),
@@ -225,7 +243,17 @@ export class Worker {
   }
 
   #install(cluster: ClusterInformation): void {
-    this.#shell.install(cluster, this.#data!);
+    const data = this.#data!;
+    this.#shell.install(cluster, {
+      sendBatch: (to, exchange, bytes) => {
+        data.sendBatch(to, exchange, bytes);
+        this.#hooks.reached("data.batch_sent");
+      },
+      sendEnd: (to, exchange) => data.sendEnd(to, exchange),
+      hasCredit: (to, exchange) => data.hasCredit(to, exchange),
+      release: (from, exchange, byteCount) => data.release(from, exchange, byteCount),
+      unacked: (to) => data.unacked(to),
+    });
     if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {
       this.#log.warn(
         "state_starts_empty",
@@ -236,6 +264,7 @@ export class Worker {
   }
 
   #reached(phase: Phase): void {
+    this.#hooks.reached(`phase.${phase}`);
     const log = this.#log;
     const restarted = this.#store!.saved !== null;
     switch (phase) {
@@ -308,14 +337,18 @@ export class Worker {
     if (this.#ending) return;
     this.#ending = true;
     let end = status;
+    this.#hooks.reached("leave.begin");
     try {
       await this.#shell.close(RECORD_GRACE_MS);
+      this.#hooks.reached("leave.connectors_closed");
       this.#metrics.close();
       await this.#farewell();
+      this.#hooks.reached("leave.goodbye_said");
       await this.#cluster?.settle();
       if (files === "remove") await this.#removeFiles();
       else if (files === "abandon") await this.#store?.abandon();
       else await this.#store?.close();
+      this.#hooks.reached("leave.files_removed");
     } catch (error) {
       const failure = error instanceof TammarError ? error : null;
       this.#log.error(
