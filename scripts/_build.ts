@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 
 const SPLIT = ["worker", "store", "shutdown"] as const;
 const TARGETS = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"] as const;
@@ -89,15 +90,20 @@ function listProducts({ all, split }: Request): Product[] {
   );
 }
 
-/** Builds beside the place and renames: whoever runs the executable just now keeps a whole one. */
+/**
+ * Builds beside the place and renames: whoever runs the executable just now keeps a whole one. The file's name stays the
+ * same, since it goes into the executable.
+ */
 function replace(output: string, build: (temporary: string) => Outcome): Outcome {
-  const temporary = `dist/.building-${process.pid}`;
+  const folder = `dist/.building-${process.pid}`;
+  const temporary = `${folder}/${basename(output)}`;
   try {
+    mkdirSync(folder, { recursive: true });
     const outcome = build(temporary);
     if (outcome.built) renameSync(temporary, output);
     return outcome;
   } finally {
-    rmSync(temporary, { force: true });
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
