@@ -271,10 +271,14 @@ export class Endpoint implements Conn, Held {
       if (length > 1 && prng.chance(options.cutOneIn)) {
         length = prng.chance(2) ? 1 + prng.int(Math.min(length - 1, 8)) : 1 + prng.int(length - 1);
       }
-      if (length === first.length) this.#sendQueue.shift();
-      else this.#sendQueue[0] = first.subarray(length);
       other.#inFlightBytes += length;
-      this.#launch(first.subarray(0, length));
+      if (length === first.length) {
+        this.#sendQueue.shift();
+        this.#launch(first);
+      } else {
+        this.#sendQueue[0] = first.subarray(length);
+        this.#launch(first.subarray(0, length));
+      }
     }
   }
 
@@ -287,15 +291,17 @@ export class Endpoint implements Conn, Held {
     const { scheduler } = this.#network;
     const atMs = Math.max(this.#lastArrivalMs, scheduler.nowMs + delayMs + this.#latencyMs());
     this.#lastArrivalMs = atMs;
-    scheduler.at(atMs, null, "segment", () => {
-      if (this.#isBlocked()) {
-        this.#stalledArrivals++;
-        return;
-      }
-      const segment = this.#transit.shift();
-      if (segment !== undefined) this.#deliver(segment);
-    });
+    scheduler.at(atMs, null, "segment", this.#arrive);
   }
+
+  readonly #arrive = (): void => {
+    if (this.#isBlocked()) {
+      this.#stalledArrivals++;
+      return;
+    }
+    const segment = this.#transit.shift();
+    if (segment !== undefined) this.#deliver(segment);
+  };
 
   #deliver(segment: Segment): void {
     const other = this.#other;
@@ -334,13 +340,11 @@ export class Endpoint implements Conn, Held {
   #wakeReader(): void {
     if (this.#readerScheduled || this.#reader === null) return;
     this.#readerScheduled = true;
-    this.#process.later("read", () => {
-      this.#readerScheduled = false;
-      this.#handOut();
-    });
+    this.#process.later("read", this.#handOut);
   }
 
-  #handOut(): void {
+  readonly #handOut = (): void => {
+    this.#readerScheduled = false;
     const reader = this.#reader;
     if (reader === null) return;
     if (this.#over === "closed") {
@@ -360,13 +364,18 @@ export class Endpoint implements Conn, Held {
       this.#reader = null;
       reader.resolve(null);
     }
-  }
+  };
 
   /** All that is there up to 64 KiB, now and then less. */
   #takePiece(): Uint8Array {
     const { prng } = this.#network;
     let length = Math.min(this.#receivedBytes, PIECE_BYTES_MAX);
     if (length > 1 && prng.chance(8)) length = 1 + prng.int(length - 1);
+    // Segments are copies that belong to nobody else, so a whole one can be handed out as it is.
+    if (this.#received[0]!.length === length) {
+      this.#receivedBytes -= length;
+      return this.#received.shift() as Uint8Array;
+    }
     const piece = new Uint8Array(length);
     let filled = 0;
     while (filled < length) {
@@ -384,14 +393,12 @@ export class Endpoint implements Conn, Held {
   #wakeWriter(): void {
     if (this.#writerScheduled || this.#writer === null) return;
     this.#writerScheduled = true;
-    this.#process.later("write", () => {
-      this.#writerScheduled = false;
-      this.#take();
-    });
+    this.#process.later("write", this.#take);
   }
 
   /** The kernel takes from the writer what the send buffer has room for. */
-  #take(): void {
+  readonly #take = (): void => {
+    this.#writerScheduled = false;
     const writer = this.#writer;
     if (writer === null) return;
     if (this.#over !== null || this.#gone) {
@@ -402,7 +409,9 @@ export class Endpoint implements Conn, Held {
     const room = this.#network.options.sendBufferBytes - this.#unackedBytes;
     const length = Math.min(room, writer.bytes.length - writer.taken);
     if (length > 0) {
-      this.#sendQueue.push(new Uint8Array(writer.bytes.subarray(writer.taken, writer.taken + length)));
+      const isWhole = length === writer.bytes.length;
+      const part = isWhole ? writer.bytes : writer.bytes.subarray(writer.taken, writer.taken + length);
+      this.#sendQueue.push(new Uint8Array(part));
       writer.taken += length;
       this.#unackedBytes += length;
       this.#transmit();
@@ -411,7 +420,7 @@ export class Endpoint implements Conn, Held {
     this.#writer = null;
     if (this.#endAsked) this.#sendEnd();
     writer.resolve();
-  }
+  };
 
   #error(attempt: string, bytesTaken: number): NetError {
     return netError(this.#over ?? "closed", `Cannot ${attempt} ${addressText(this.peer)}`, bytesTaken);

@@ -244,7 +244,7 @@ export class VirtualNetwork {
       if (settled) return;
       settled = true;
       client?.abandon();
-      process.enter(() => reject(netError("timeout", attempt)));
+      reject(netError("timeout", attempt));
     });
     const fail = (code: NetErrorCode) => {
       process.later("connect_failed", () => {

@@ -155,7 +155,7 @@ export class VirtualProcess implements Owner {
 
   /** An event of this process: a system call's completion, a few microseconds from now, sometimes more. */
   later(kind: string, code: () => void, delayMs: Millis = this.callMs()): void {
-    this.#scheduler.at(this.#scheduler.nowMs + delayMs, this, kind, () => this.enter(code));
+    this.#scheduler.at(this.#scheduler.nowMs + delayMs, this, kind, code);
   }
 
   /** How long a system call takes this time. */
@@ -194,17 +194,19 @@ export class VirtualProcess implements Owner {
       startTimer: (delayMs, fire) => {
         if (!this.alive) return () => {};
         const dueMs = this.#scheduler.nowMs + Math.max(delayMs, TIMER_MS_MIN);
-        const event = this.#scheduler.at(dueMs, this, "timer", () => this.enter(fire));
+        const event = this.#scheduler.at(dueMs, this, "timer", fire);
         return () => this.#scheduler.cancel(event);
       },
       soon: (run) => {
         if (!this.alive) return;
         this.#soon.push(run);
         this.#soonMs = Math.max(this.#soonMs, this.#scheduler.nowMs + this.#prng.between(0.001, 0.01));
-        this.#scheduler.at(this.#soonMs, this, "soon", () => this.enter(this.#soon.shift()!));
+        this.#scheduler.at(this.#soonMs, this, "soon", this.#runSoon);
       },
     };
   }
+
+  readonly #runSoon = (): void => this.#soon.shift()!();
 
   #random(): Random {
     return { next: () => this.#prng.next(), bytes: (length) => this.#prng.bytes(length) };

@@ -18,6 +18,8 @@ export interface Owner {
   readonly pausedUntilMs: Millis;
   /** How many events ran for it. */
   steps: number;
+  /** Runs its code, and takes what it throws. */
+  enter(code: () => void): void;
 }
 
 export interface ScheduledEvent {
@@ -112,9 +114,12 @@ export class Scheduler {
       this.nowMs = event.timeMs;
       this.steps++;
       this.#trace(event);
-      run();
-      if (owner === null) return "machinery";
+      if (owner === null) {
+        run();
+        return "machinery";
+      }
       owner.steps++;
+      owner.enter(run);
       return "code";
     }
   }
