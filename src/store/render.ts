@@ -1,6 +1,6 @@
 /** What `tammar store` says, as text for people. */
 import { printable } from "../base/log.ts";
-import { join, shellWord } from "./folders.ts";
+import { join } from "./folders.ts";
 import {
   type CleanResult,
   type CleanStep,
@@ -97,11 +97,6 @@ function cleanedLine({ path, outcome }: CleanResult): string {
     case "skipped":
       return `kept    ${path}: ${outcome.why}`;
   }
-}
-
-/** The command that carries a plan out. */
-export function confirmCommand(directory: string): string {
-  return `tammar store clean ${shellWord(directory)} --yes`;
 }
 
 function holderText(worker: WorkerFolder): string {
