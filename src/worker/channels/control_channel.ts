@@ -75,7 +75,7 @@ export class ControlChannel {
    * closes at once. `done` is called when no connection is left, perhaps at once.
    */
   close(goodbye: boolean, done: () => void = () => {}): void {
-    this.#hub.close(goodbye ? "it leaves" : null, done);
+    this.#hub.close(goodbye ? "this worker ends" : null, done);
   }
 
   get stats(): HubStats {

@@ -69,7 +69,7 @@ export class DataChannel {
 
   /** As `ControlChannel.close`. */
   close(goodbye: boolean, done: () => void = () => {}): void {
-    this.#hub.close(goodbye ? "it leaves" : null, done);
+    this.#hub.close(goodbye ? "this worker ends" : null, done);
   }
 
   get stats(): HubStats {

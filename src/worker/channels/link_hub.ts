@@ -450,6 +450,15 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     return designatedDialler(this.#owner.identity().worker, hello.worker) !== hello.worker;
   }
 
+  /** Has the designated dialler's own connection been welcomed here? Then it will be confirmed, or ours is tried again. */
+  #isExpected(welcome: Welcome): boolean {
+    if (this.#channel !== "control" || this.#dialsForEver(welcome.worker)) return false;
+    for (const { phase } of this.#strangers) {
+      if (phase.kind === "welcomed" && standingOf(phase.hello, welcome) === "same") return true;
+    }
+    return false;
+  }
+
   #supersededSentence(link: Link, hello: Identity): string {
     return (
       `worker ${hello.worker} was started again: its start ${link.process!.startNumber} is known here, ` +
@@ -570,6 +579,10 @@ export class LinkHub implements ConnectionHost, LinkEvents {
       return;
     }
     if (dial.name === null) this.#nameDial(dial, welcome.worker);
+    if (this.#isExpected(welcome)) {
+      connection.close("duplicate", "the designated dialler's own connection is on its way");
+      return;
+    }
     // A connection that the peer dialled and that is open already is as good.
     if (this.connected(link) && standing === "same") {
       this.stats.duplicates++;
@@ -678,7 +691,7 @@ export class LinkHub implements ConnectionHost, LinkEvents {
       else this.#dialLater(dial);
     }
     if (code === "left") this.#owner.peerLeft(link.peer, link.kind, printable(why));
-    else this.#owner.peerLost(link.peer, link.kind, why);
+    this.#owner.peerLost(link.peer, link.kind, code === "left" ? `it left: ${printable(why)}` : why);
   }
 
   /** Credit is used up by appending alone, also while there is no connection. */

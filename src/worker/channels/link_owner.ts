@@ -66,9 +66,9 @@ export interface LinkOwner {
   peerConnected(peer: WorkerName, link: LinkKind, info: ConnectedInfo): void;
   /** The connection is gone; whoever dials makes it anew. */
   peerLost(peer: WorkerName, link: LinkKind, why: string): void;
-  /** Another process speaks for that name from now on; `peerConnected` follows. */
+  /** Another process speaks for that name from now on; `peerConnected` follows, and before it `peerLost` if need be. */
   peerSuperseded(peer: WorkerName, link: LinkKind): void;
-  /** It said goodbye before it closed the connection. */
+  /** It said goodbye, which is the last thing it says; `peerLost` follows. */
   peerLeft(peer: WorkerName, link: LinkKind, reason: string): void;
   /** `by` "us": we turned that peer away (`null`: it said no name). By "them": the peer turned us away. */
   refused(peer: WorkerName | null, by: "us" | "them", code: string, sentence: string): void;
