@@ -83,7 +83,7 @@ export class Worker {
       this.#exit = resolve;
     });
     const turn = (run: () => void) => this.#turn(run);
-    this.#metrics = new WorkerMetrics();
+    this.#metrics = new WorkerMetrics(config, runtime, log, this.#plan);
     this.#shell = new DataflowShell({
       config,
       runtime,
