@@ -45,6 +45,8 @@ export interface ConnectionOwner {
   givenUp(connection: ExternalConnection, why: string): void;
   /** To be asked (`check`) at this time at the latest. */
   deadline(at: number): void;
+  /** All that was to be said is in the hands of the kernel, and our side is closed. */
+  saidAll(connection: ExternalConnection): void;
   gone(connection: ExternalConnection): void;
 }
 
@@ -107,6 +109,11 @@ export class ExternalConnection {
   /** Has it not yet sent a complete frame? */
   get stranger(): boolean {
     return !this.#hasFrame;
+  }
+
+  /** Is everything said, and our side closed? */
+  get hasSaidAll(): boolean {
+    return this.#phase === "lingering" || this.#phase === "gone";
   }
 
   /** Reads until the connection is gone. */
@@ -229,6 +236,7 @@ export class ExternalConnection {
     }
     this.#phase = "lingering";
     this.#patience = this.deadlineIn(LINGER_MS);
+    this.#owner.saidAll(this);
   }
 
   #writeNext(): void {

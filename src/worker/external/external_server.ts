@@ -51,7 +51,7 @@ export class ExternalServer {
   readonly #connections = new Set<ExternalConnection>();
   #listener: Listener | null = null;
   #closing = false;
-  #allGone: () => void = () => {};
+  #allSaid: () => void = () => {};
   #counts = { connections: 0, requests: 0, faults: 0, closed: 0 };
 
   constructor(options: ExternalServerOptions) {
@@ -78,23 +78,30 @@ export class ExternalServer {
     return this.#listener.address;
   }
 
-  /** Takes nothing new; resolves when all answers have been taken and all clients are gone, after a second at the latest. */
+  /**
+   * Takes nothing new; resolves when all answers have been taken, after a second at the latest. Clients may still be about
+   * to close their side then; the process may leave nevertheless.
+   */
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
     this.#listener?.close();
     for (const connection of [...this.#connections]) connection.finish();
-    if (this.#connections.size > 0) {
+    if (!this.#hasSaidAll()) {
       await new Promise<void>((resolve) => {
         const cancel = this.#options.runtime.clock.startTimer(CLOSE_MS, resolve);
-        this.#allGone = () => {
+        this.#allSaid = () => {
           cancel();
           resolve();
         };
       });
     }
-    for (const connection of [...this.#connections]) connection.abort();
-    this.#alarm.stop();
+    for (const connection of [...this.#connections]) if (!connection.hasSaidAll) connection.abort();
+    if (this.#connections.size === 0) this.#alarm.stop();
+  }
+
+  #hasSaidAll(): boolean {
+    return [...this.#connections].every((connection) => connection.hasSaidAll);
   }
 
   #accept(conn: Conn): void {
@@ -137,9 +144,14 @@ export class ExternalServer {
     tooLarge: (connection, failure) => this.#refuse(connection.conn.peer, tooLargeText(failure)),
     givenUp: (connection, why) => this.#refuse(connection.conn.peer, why),
     deadline: (at) => this.#alarm.at(at),
+    saidAll: () => {
+      if (this.#closing && this.#hasSaidAll()) this.#allSaid();
+    },
     gone: (connection) => {
       this.#connections.delete(connection);
-      if (this.#connections.size === 0) this.#allGone();
+      if (!this.#closing) return;
+      if (this.#hasSaidAll()) this.#allSaid();
+      if (this.#connections.size === 0) this.#alarm.stop();
     },
   };
 
