@@ -48,6 +48,7 @@ export {
   type GeneratorSettings,
   type GeneratorSource,
   generatorSource,
+  type StateOf,
 } from "./src/api/generator_source.ts";
 export type { SinkDefinition, SourceDefinition, StateContext } from "./src/api/graph.ts";
 export { type OptionSpec, type OptionSpecs, type OptionValue, type OptionValues, option } from "./src/api/options.ts";

@@ -6,13 +6,16 @@ export interface GeneratorContext {
   readonly workers: number;
 }
 
+/** A state that begins as `0` is a `number`: the compiler keeps literals where `initial` gives one of several. */
+export type StateOf<S> = S extends number ? number : S extends bigint ? bigint : S;
+
 export interface GeneratorSettings<S, T> {
   /** The first state; `undefined`: nothing at all on this worker. */
   readonly initial: (context: GeneratorContext) => S | undefined;
   /** The state after this one; `undefined` ends the source. May change and return the same object if there is an `emit`. */
-  readonly next: (state: S) => S | undefined;
+  readonly next: (state: StateOf<S>) => StateOf<S> | undefined;
   /** The record of a state, a value of its own; `undefined`: none. Without it the states are the records. */
-  readonly emit?: (state: S) => T | undefined;
+  readonly emit?: (state: StateOf<S>) => T | undefined;
   /** Records a second and worker. 0 or left out: as fast as they are taken. */
   readonly rate?: number;
 }
@@ -35,7 +38,7 @@ export interface GeneratorSource<T> {
  * source("numbers", generatorSource({ initial: () => 1, next: (n) => n + 1, rate: 1000 }))
  * ```
  */
-export function generatorSource<S, T = S>(settings: GeneratorSettings<S, T>): GeneratorSource<T> {
+export function generatorSource<S, T = StateOf<S>>(settings: GeneratorSettings<S, T>): GeneratorSource<T> {
   return {
     kind: "generator",
     initial: settings.initial,

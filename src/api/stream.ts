@@ -20,15 +20,15 @@ import {
 } from "./graph.ts";
 
 /**
- * What a function's result means for the stream: `undefined`, `null` and `void` are nothing, an array is each of its elements,
- * anything else is itself. (An array that is one value: return it inside an array.)
+ * What a function's result means for the stream: `undefined`, `null` and `void` are nothing, an array is each of its elements
+ * (but `undefined` and `null`), anything else is itself. (An array that is one value: return it inside an array.)
  */
 export type Output<R> = R extends undefined | null
   ? never
   : R extends PromiseLike<unknown>
     ? PromisesAreRefused
     : R extends readonly (infer E)[]
-      ? E
+      ? NonNullable<E>
       : R;
 
 /** Stands where an `async` function was given: the compiler then says so at the next stage. */

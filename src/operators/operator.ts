@@ -1,3 +1,4 @@
+import { AssertionError } from "../base/assert.ts";
 import type { KeyGroup } from "../base/ids.ts";
 import type { Batch } from "./batch.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
@@ -38,6 +39,8 @@ export abstract class OperatorBase implements Operator {
     key: string | null = null,
     keyGroup: KeyGroup | null = null,
   ): void {
+    // Ours, not the author's: that ends the process.
+    if (error instanceof AssertionError) throw error;
     this.counts.errors++;
     this.hooks.userError({ stage: this.id, during, key, keyGroup, error });
   }

@@ -21,7 +21,7 @@ abstract class Stage extends OperatorBase {
   readonly index: number;
   /** Of each output, which record it comes from. Ours, used for every batch, grown as needed. */
   protected origins: Uint32Array = new Uint32Array(0);
-  #keyed: boolean;
+  readonly #keyed: boolean;
 
   constructor(stage: { index: number; id: string; keyed: boolean }, hooks: DataflowHooks, next: Operator) {
     super(stage.id, hooks, next);
@@ -56,6 +56,7 @@ abstract class Stage extends OperatorBase {
     let at = count;
     for (const result of results) {
       if (result === undefined || result === null) continue;
+      if (result instanceof Promise) throw refuseAll(results);
       outputs[at] = result;
       this.origins[at] = record;
       at++;
@@ -140,6 +141,7 @@ export class StatefulStage extends Stage {
           const key = keys[i]!;
           const hash = hashes[i]!;
           const held = state.get(hash, key) ?? this.#begin(hash, key);
+          if (held === undefined) continue;
           context.record = i;
           const result = definition.apply(values[i], held, context);
           if (result === undefined || result === null) continue;
@@ -164,14 +166,20 @@ export class StatefulStage extends Stage {
     return this.finish(batch, outputs, at, rearranged);
   }
 
-  #begin(hash: number, key: string): object {
-    const begun: unknown = this.#definition.initial(key);
-    if (begun instanceof Promise) throw refusePromise("initial", begun);
-    if (typeof begun !== "object" || begun === null) {
-      throw new TypeError(`initial returned ${showType(begun)}: a state is an object, which apply changes in place`);
+  /** The first state of a key; `undefined`, after a report, where there's none to be had: the next record tries again. */
+  #begin(hash: number, key: string): object | undefined {
+    try {
+      const begun: unknown = this.#definition.initial(key);
+      if (begun instanceof Promise) throw refusePromise("initial", begun);
+      if (typeof begun !== "object" || begun === null) {
+        throw new TypeError(`initial returned ${showType(begun)}: a state is an object, which apply changes in place`);
+      }
+      this.state.add(hash, key, begun);
+      return begun;
+    } catch (error) {
+      this.userError("initial", error, key, keyGroupOf(hash, this.#keyGroupCount));
+      return undefined;
     }
-    this.state.add(hash, key, begun);
-    return begun;
   }
 }
 
@@ -194,4 +202,12 @@ class RecordContext implements StateContext {
   get eventTime(): number {
     return this.#times[this.record]!;
   }
+}
+
+/** For an array of promises, such as `map` of an `async` function gives. */
+function refuseAll(results: readonly unknown[]): Error {
+  const refusals = results
+    .filter((result) => result instanceof Promise)
+    .map((result) => refusePromise("The stage", result));
+  return refusals[0]!;
 }

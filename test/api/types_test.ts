@@ -46,6 +46,12 @@ test("types flow from decoder to encoder without annotations", () => {
   });
   expectType<Stream<{ name: string; at: number }>>()(source("g", emitted), true);
 
+  // A number that begins as one of several stays a number.
+  const counting = generatorSource({ initial: ({ worker }) => (worker === "initializer" ? 1 : 0), next: (n) => n + 2 });
+  expectType<Stream<number>>()(source("c", counting), true);
+  const onOne = generatorSource({ initial: ({ worker }) => (worker === "a" ? 0 : undefined), next: (n) => n + 1 });
+  expectType<Stream<number>>()(source("o", onOne), true);
+
   // None, one or many.
   expectType<Stream<string>>()(
     orders().to("drop", (order) => (order.amount > 0 ? order.user : undefined)),

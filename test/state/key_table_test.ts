@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { hashKey } from "../../src/plan/key_groups.ts";
+import { KeyTable } from "../../src/state/key_table.ts";
+
+/** Puts all keys in, looking at the table from all sides while it grows. */
+function check(keys: readonly string[], hashOf: (key: string) => number): void {
+  const table = new KeyTable<{ key: string }>();
+  const model = new Map<string, { key: string }>();
+  for (const key of keys) {
+    assert.equal(table.get(hashOf(key), key), model.get(key));
+    if (!model.has(key)) {
+      const value = { key };
+      model.set(key, value);
+      table.add(hashOf(key), key, value);
+    }
+    assert.equal(table.size, model.size);
+  }
+  for (const [key, value] of model) assert.equal(table.get(hashOf(key), key), value, JSON.stringify(key));
+  assert.deepEqual([...table.keys()].sort(), [...model.keys()].sort());
+  assert.deepEqual(new Map(table.entries()), model);
+}
+
+test("KeyTable does what a Map does, for any keys", () => {
+  fc.assert(
+    fc.property(fc.array(fc.string({ unit: "binary", maxLength: 3 }), { maxLength: 200 }), (keys) =>
+      check(keys, hashKey),
+    ),
+    { numRuns: 200 },
+  );
+});
+
+test("KeyTable does what a Map does when hashes crowd: all equal, few, or with equal upper bits", () => {
+  const keys = Array.from({ length: 1500 }, (_, i) => `key ${i}`);
+  check(keys, () => 0);
+  check(keys, () => 0xffffffff);
+  check(keys, (key) => hashKey(key) % 3);
+  check(keys, (key) => hashKey(key) & 0xff);
+  check(keys, (key) => hashKey(key) << 24);
+  check(keys, hashKey);
+});
+
+test("KeyTable finds keys that were crowded out after it has grown and they have room", () => {
+  // Homes next to each other: the products with the multiplier's inverse have small upper bits.
+  const inverse = 0x144cbc89;
+  const crowd = Array.from({ length: 3000 }, (_, i) => `crowd ${i}`);
+  check(crowd, (key) => Math.imul(Number(key.slice(6)) << 8, inverse) >>> 0);
+});
+
+test("KeyTable looks a forged crowd up in bounded time", () => {
+  const table = new KeyTable<object>();
+  const keys = Array.from({ length: 20_000 }, (_, i) => `forged ${i}`);
+  const started = performance.now();
+  for (const key of keys) table.add(42, key, {});
+  for (const key of keys) assert.ok(table.get(42, key));
+  // Without the bound these are 400 million comparisons of texts, well over a second.
+  assert.ok(performance.now() - started < 1000);
+});
+
+test("KeyTable refuses a key that is there already", () => {
+  const table = new KeyTable<object>();
+  table.add(1, "a", {});
+  assert.throws(() => table.add(1, "a", {}), /already/);
+  table.add(1, "b", {});
+  assert.equal(table.size, 2);
+});
