@@ -135,7 +135,7 @@ test("a virtual world does the same again for the same seed, and something else 
 
 test("a virtual world's trace does not depend on the runtime around it", async () => {
   // Bun and Deno compute the same; whoever changes what a world does puts the new value here.
-  assert.equal((await bustle(7)).hash, "68233f6cfcc2a1b7");
+  assert.equal((await bustle(7)).hash, "bd71c221510a9049");
 });
 
 test("events of equal time run in an order drawn from the seed", async () => {

@@ -72,7 +72,7 @@ export class VirtualHost implements NetMachine, ProcessMachine {
       id,
       machine: this,
       scheduler: this.#scheduler,
-      prng: this.#stream(`process${id}`),
+      stream: (name) => this.#stream(`${name}${id}`),
       options: {
         ...this.#options,
         ...options,

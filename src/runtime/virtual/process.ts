@@ -61,7 +61,9 @@ export class VirtualProcess implements Owner {
   outputGone = false;
   readonly held = new Set<Held>();
   readonly #scheduler: Scheduler;
+  /** How long calls take; apart from what the process draws itself, so that one does not shift the other. */
   readonly #prng: Prng;
+  readonly #ownPrng: Prng;
   readonly #soon: (() => void)[] = [];
   #soonMs: Millis = 0;
   #exited: { readonly status: number } | null = null;
@@ -77,7 +79,7 @@ export class VirtualProcess implements Owner {
     id: number;
     machine: ProcessMachine;
     scheduler: Scheduler;
-    prng: Prng;
+    stream: (name: string) => Prng;
     options: ProcessOptions;
     net: (process: VirtualProcess) => Net;
     disk: (process: VirtualProcess) => Disk;
@@ -86,7 +88,8 @@ export class VirtualProcess implements Owner {
     this.pid = 1000 + parts.id;
     this.name = `${parts.machine.name}/${this.pid}`;
     this.#scheduler = parts.scheduler;
-    this.#prng = parts.prng;
+    this.#prng = parts.stream("calls");
+    this.#ownPrng = parts.stream("random");
     this.runtime = {
       clock: this.#clock(parts.machine),
       random: this.#random(),
@@ -209,7 +212,7 @@ export class VirtualProcess implements Owner {
   readonly #runSoon = (): void => this.#soon.shift()!();
 
   #random(): Random {
-    return { next: () => this.#prng.next(), bytes: (length) => this.#prng.bytes(length) };
+    return { next: () => this.#ownPrng.next(), bytes: (length) => this.#ownPrng.bytes(length) };
   }
 
   #host(machine: ProcessMachine, options: ProcessOptions): Host {
