@@ -1,21 +1,19 @@
 /** Files in the resilience directory: damaged, foreign, in use; what `tammar store` says of them and does about them. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { type Cluster, examples, withCluster } from "./lib/cluster.ts";
 import { runTammar } from "./lib/process.ts";
 
 const words = (workers: number) => ({ application: examples.wordCount, workers, sources: ["words"] });
 
-/** Every file below the folder with its bytes; empty ones (locks) are left out. */
+/** Every file below the folder with its bytes, but for the locks, whose text is for people. */
 function contents(dir: string): Map<string, Buffer> {
   const found = new Map<string, Buffer>();
   for (const name of readdirSync(dir, { recursive: true, encoding: "utf8" }).sort()) {
     const path = join(dir, name);
-    if (!statSync(path).isFile()) continue;
-    const bytes = readFileSync(path);
-    if (bytes.length > 0) found.set(path, bytes);
+    if (statSync(path).isFile() && basename(path) !== "LOCK") found.set(path, readFileSync(path));
   }
   return found;
 }

@@ -66,6 +66,7 @@ test("two workers go through all phases, count words at both, and shut down thro
     const shutdown = await cluster.shutdownThrough(1);
     assert.equal(shutdown.status, 0, shutdown.output);
     assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+    await sink.waitForEnds(5_000);
     assert.deepEqual(sink.cut, []);
     assert.deepEqual(cluster.files(), []);
   });

@@ -90,6 +90,11 @@ export class Sink {
     });
   }
 
+  /** Until every connection has ended: what the kernel still held has been read. */
+  async waitForEnds(deadlineMs: number): Promise<void> {
+    await waitFor(() => this.#open.size === 0, { what: "all connections at the sink to end", deadlineMs });
+  }
+
   #accept(socket: Socket): void {
     this.connectionCount += 1;
     const connection: SinkConnection = { socket, rest: Buffer.alloc(0) };
