@@ -3,6 +3,8 @@
 export type WorkerName = string & { readonly __worker?: true };
 /** One incarnation of the cluster; fences stragglers. From 1. */
 export type Generation = number & { readonly __generation?: true };
+/** One checkpoint. From 1; 0 is the empty state before the first. */
+export type Epoch = number & { readonly __epoch?: true };
 /** Version of the table from key group to worker. From 1. */
 export type RoutingVersion = number & { readonly __routing?: true };
 /** Place in one link, from 1. */
