@@ -279,3 +279,34 @@ test("one worker parts nothing; several count what left", () => {
   assert.equal(two[0]!.sent[0], two[1]!.output(0).length);
   assert.ok(two[0]!.sent[0]! > 60 && two[0]!.sent[0]! < 140, String(two[0]!.sent[0]));
 });
+
+test("every record keeps its own time and key through arrays, bad keys and other workers", () => {
+  const seen: [string, string, number][] = [];
+  const app = application("columns", () =>
+    fed<number>()
+      .to("copies", (n) => Array.from({ length: 7 }, (_, copy) => `${n}.${copy}`))
+      .keyBy((text) => (text.endsWith(".3") ? (undefined as unknown as string) : text))
+      .toStateful("look", {
+        initial: () => ({}),
+        apply: (text, _state, { key, eventTime }) => {
+          seen.push([text, key, eventTime]);
+        },
+      })
+      .toSink(sink),
+  );
+  for (const workerCount of [1, 3]) {
+    seen.length = 0;
+    const [worker] = world(app, { workers: workerCount });
+    for (let from = 0; from < 600; from += 300) {
+      const numbers = Array.from({ length: 300 }, (_, i) => from + i);
+      worker!.feed(
+        "s",
+        numbers,
+        numbers.map((n) => n * 10),
+      );
+    }
+    assert.equal(seen.length, 600 * 6);
+    for (const [text, key, time] of seen) assert.deepEqual([key, time], [text, Math.floor(Number(text)) * 10]);
+    assert.equal(worker!.errors.length, 600);
+  }
+});

@@ -42,10 +42,14 @@ test("KeyTable does what a Map does when hashes crowd: all equal, few, or with e
 });
 
 test("KeyTable finds keys that were crowded out after it has grown and they have room", () => {
-  // Homes next to each other: the products with the multiplier's inverse have small upper bits.
-  const inverse = 0x144cbc89;
-  const crowd = Array.from({ length: 3000 }, (_, i) => `crowd ${i}`);
-  check(crowd, (key) => Math.imul(Number(key.slice(6)) << 8, inverse) >>> 0);
+  // Times the multiplier of Fibonacci hashing this is 1, so homes can be chosen: all at slot 0 up to 64 slots, one slot
+  // each from 16,384 on, which the other keys make it grow to.
+  const inverse = 0xe8b2f51;
+  const crowd = Array.from({ length: 200 }, (_, i) => `crowd ${i}`);
+  const others = Array.from({ length: 8000 }, (_, i) => `other ${i}`);
+  const hashOf = (key: string) =>
+    key.startsWith("crowd ") ? Math.imul(Number(key.slice(6)) << 18, inverse) >>> 0 : hashKey(key);
+  check([...crowd, ...others], hashOf);
 });
 
 test("KeyTable looks a forged crowd up in bounded time", () => {

@@ -38,12 +38,12 @@ test("KeyedState gives the entries of one key group", () => {
 test("KeyedState keeps keys, not the texts they were cut out of", () => {
   const state = new KeyedState<object>(1024);
   const before = process.memoryUsage().rss;
-  for (let i = 0; i < 6000; i++) {
+  for (let i = 0; i < 16_000; i++) {
     const bytes = new Uint8Array(65_536).fill(0x61);
     new TextEncoder().encodeInto(String(i).padStart(20, "0"), bytes.subarray(50));
     const key = new TextDecoder().decode(bytes).slice(50, 70);
     state.add(hashKey(key), key, {});
   }
   const grownMb = (process.memoryUsage().rss - before) / 1e6;
-  assert.ok(grownMb < 250, `${grownMb} MB for 6,000 keys: the texts themselves are 393 MB`);
+  assert.ok(grownMb < 500, `${grownMb} MB for 16,000 keys: the texts themselves are 1,049 MB`);
 });
