@@ -56,20 +56,22 @@ export class LinkReceiver {
   }
 
   /**
-   * @returns whether the payload is new and must be delivered.
+   * Is this payload new, so that it must be delivered?
+   *
    * @throws {ProtocolError} `sequence_gap`.
    */
-  receive(sequence: number, byteCount: number, now: Millis): boolean {
+  isNew(sequence: number): boolean {
     const expected = this.#receivedThrough + 1;
-    if (sequence > expected) {
-      throw new ProtocolError("sequence_gap", `payload ${sequence} came where ${expected} was expected`);
-    }
+    if (sequence <= expected) return sequence === expected;
+    throw new ProtocolError("sequence_gap", `payload ${sequence} came where ${expected} was expected`);
+  }
+
+  /** The payload is delivered, or was before. Only now: one whose delivery failed comes again. */
+  received(sequence: number, byteCount: number, now: Millis): void {
+    this.#receivedThrough = Math.max(this.#receivedThrough, sequence);
     this.#bytesUntold += byteCount;
     if (this.#bytesUntold >= this.#policy.bytesMax) this.#ackDueAt = now;
     else if (this.#ackDueAt === Number.POSITIVE_INFINITY) this.#ackDueAt = now + this.#policy.delayMs;
-    if (sequence < expected) return false;
-    this.#receivedThrough = sequence;
-    return true;
   }
 
   /** An ack of `receivedThrough` is on its way. */

@@ -276,20 +276,21 @@ export class Link implements Omit<LinkFrames, "open"> {
     if (this.kind === "data_out" || (this.kind === "control") !== (kind === "control_message")) {
       throw new ProtocolError("unexpected_payload", `a ${kind} came on a ${this.kind} link`);
     }
-    const size = bytes.length + PAYLOAD_HEADER_BYTES;
-    if (!this.receiver.receive(sequence, size, this.#events.now())) {
-      this.counters.duplicatesDropped++;
-      return;
-    }
-    this.counters.payloadsReceived++;
+    if (this.receiver.isNew(sequence)) this.#take(kind, exchange, generation, bytes);
+    else this.counters.duplicatesDropped++;
+    this.receiver.received(sequence, bytes.length + PAYLOAD_HEADER_BYTES, this.#events.now());
+  }
+
+  #take(kind: PayloadKind, exchange: number, generation: number, bytes: Uint8Array): void {
     if (kind === "batch") this.#granter.received(exchange, bytes.length);
     // 0 is said before there is a cluster: then nothing can be older.
-    if (generation !== 0 && generation < this.#events.generation()) {
+    if (generation === 0 || generation >= this.#events.generation()) {
+      this.#events.delivered(this, kind, exchange, bytes);
+    } else {
       this.counters.stragglersDropped++;
       if (kind === "batch") this.release(exchange, bytes.length);
-      return;
     }
-    this.#events.delivered(this, kind, exchange, bytes);
+    this.counters.payloadsReceived++;
   }
 
   ack(through: number): void {

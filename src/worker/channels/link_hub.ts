@@ -78,8 +78,8 @@ export interface LinkStatus {
 const STRANGERS_PER_ADDRESS_MAX = 8;
 /** An ack may be so late, or that many bytes. */
 const ACK_POLICY = { delayMs: 10, bytesMax: 512 * 1024 };
-/** After such a life a connection was no failure, whatever ended it. */
-const STEADY_MS = 5_000;
+/** After such a life a connection was no failure; one that is shorter may end in the same way again. */
+const STEADY_MS = 1_000;
 /** How long a goodbye may take. */
 const LEAVE_MS = 1_000;
 /** Codes by which a stranger, once ours, was no stranger but a connection too many. */
@@ -679,14 +679,13 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     link.lost();
     this.stats.lost++;
     const livedMs = this.clock.monotonicMs() - connection.openedAt;
-    const isViolation = !isExpectedEnd(code);
-    if (isViolation) {
+    if (!EXPECTED_ENDS.has(code)) {
       this.stats.protocolErrors++;
       this.#log.warn("link_violation", `${link.kind} link with ${link.peer} closed: ${printable(why, 512)}`);
     }
     const dial = link.kind === "data_in" ? null : this.#dialOf(link.peer);
     if (dial !== null && dial.phase.kind === "up" && !this.#closing) {
-      if (!isViolation || livedMs >= STEADY_MS) dial.backoff.reset();
+      if (livedMs >= STEADY_MS) dial.backoff.reset();
       if (code === "replaced") this.#settleDial(dial);
       else this.#dialLater(dial);
     }
@@ -757,9 +756,6 @@ export class LinkHub implements ConnectionHost, LinkEvents {
 }
 
 /** Ends of an open connection that say nothing bad of the peer's bytes. */
-function isExpectedEnd(code: string): boolean {
-  return EXPECTED_ENDS.has(code);
-}
 const EXPECTED_ENDS = new Set([
   "closed",
   "ended",
