@@ -215,7 +215,7 @@ async function generated(
 
 async function scaling(settings: Settings): Promise<Figure[]> {
   const { runtime, pairs, quick } = settings;
-  const target = quick ? 80 : 800;
+  const target = quick ? 400 : 4_000;
   const one: number[] = [];
   const local: number[] = [];
   const remote: number[] = [];

@@ -23,7 +23,9 @@ const say = (text = ""): void => {
   writeSync(1, `${text}\n`);
 };
 let stepCount = 0;
-const step = (text: string): void => {
+/** Somebody who watches gets a moment to read. */
+const step = async (text: string): Promise<void> => {
+  if (process.stdout.isTTY === true && stepCount > 0) await sleep(1_500);
   stepCount += 1;
   say();
   say(paint("1;36", `${stepCount}. ${text}`));
@@ -62,8 +64,10 @@ function shown(args: readonly string[]): string {
 }
 
 /** Lines of a worker that a watcher may want to see. */
-const interesting =
-  /INIT PHASE I|successfully initialized|waiting for|lost|reconnect|connected to|starts? empty|recover/i;
+const interesting = /INIT PHASE I|waiting for|connection to \w+ lost|Recovering from|Recovery COMPLETE|starts empty/;
+
+/** Without time and level, and without the name, which stands before it anyway. */
+const shorten = (line: string): string => line.replace(/^\S+T\S+Z [A-Z]+ +(\w+: )?/, "");
 
 function start(name: string, args: readonly string[]): Running {
   say(paint("2", `   $ ${shown(args)}`));
@@ -92,7 +96,7 @@ function start(name: string, args: readonly string[]): Running {
       const lines = (partial + text).split("\n");
       partial = lines.pop() ?? "";
       for (const line of lines) {
-        if (interesting.test(line)) say(paint("33", `   ${name.padEnd(11)} | ${line}`));
+        if (interesting.test(line)) say(paint("33", `   ${name.padEnd(11)} | ${shorten(line)}`));
       }
     });
   }
@@ -168,7 +172,7 @@ async function demo(): Promise<void> {
     number,
     number,
   ];
-  const common = ["worker", "--application-module", join(root, "examples/alerts.ts"), "--rate", "50"];
+  const common = ["worker", "--application-module", join(root, "examples/alerts.ts"), "--rate", "10"];
   const shared = ["--out", `${host}:${out}`, "--resilience-dir", folder];
   const first = [
     ...common,
@@ -186,39 +190,39 @@ async function demo(): Promise<void> {
   say(paint("1", "Tammar: a cluster of two workers that watches bank accounts (examples/alerts.ts)"));
   say(`Files of the cluster go to ${folder}, which is removed at the end.`);
 
-  step(`A sink listens on ${host}:${out}; alerts go there.`);
+  await step(`A sink listens on ${host}:${out}; alerts go there.`);
   const sink = new AlertSink(out);
   await sink.listen();
 
   try {
-    step("Start the two workers: first the initializer, then worker1.");
-    const initializer = start("initializer", first);
-    let worker = start("worker1", second);
+    await step("Start the two workers: first the initializer, then worker1.");
+    let initializer = start("initializer", first);
+    const worker = start("worker1", second);
     await Promise.all([printed(initializer, /INIT PHASE IV/), printed(worker, /INIT PHASE IV/)]);
 
-    step("The cluster works. Alerts arrive at the sink:");
+    await step("The cluster works. Alerts arrive at the sink:");
     await sink.show(8);
 
-    step(`Kill worker1 with kill -9 (process ${worker.child.pid}).`);
-    const before = initializer.output.length;
-    worker.child.kill("SIGKILL");
-    await worker.ended;
-    await printed(initializer, /worker1/, before);
-    say("   It is gone. The initializer noticed, and goes on with the users whose key it owns:");
-    await sink.show(3);
+    await step(`Kill the initializer with kill -9 (process ${initializer.child.pid}).`);
+    const before = worker.output.length;
+    initializer.child.kill("SIGKILL");
+    await initializer.ended;
+    await printed(worker, /initializer/, before);
+    say("   It is gone, worker1 noticed. Meanwhile worker1 goes on with the users it owns:");
+    await sink.show(2);
 
-    step("Start worker1 again with the same command line.");
-    const since = initializer.output.length;
+    await step("Start it again with the same command line.");
+    const since = worker.output.length;
     const began = performance.now();
-    worker = start("worker1", second);
-    await printed(worker, /INIT PHASE IV/);
-    await printed(initializer, /worker1/, since);
+    initializer = start("initializer", first);
+    await printed(initializer, /INIT PHASE IV/);
+    await printed(worker, /initializer/, since);
     const back = Math.round(performance.now() - began);
-    say(paint("1", `   worker1 reconnected: it works again after ${back} ms.`));
-    say("   (Totals of the users it owns begin at 0 again: saved state comes with checkpoints, in a later release.)");
+    say(paint("1", `   The initializer reconnected to worker1: the cluster is whole again after ${back} ms.`));
+    say("   (Totals of the users it owns began at 0 again: saved state comes with checkpoints, in a later release.)");
     await sink.show(6);
 
-    step("Shut the cluster down through worker1's external channel.");
+    await step("Shut the whole cluster down through the other worker, worker1.");
     const tool = start("shutdown", ["shutdown", `${host}:${external1}`]);
     const toolStatus = await tool.ended;
     for (const line of tool.output.trimEnd().split("\n")) say(`   ${line}`);

@@ -7,7 +7,7 @@ import { freePorts, host } from "./lib/ports.ts";
 import { Sender } from "./lib/sender.ts";
 import { noiseBytes } from "./lib/strangers.ts";
 import { sleep, waitFor } from "./lib/wait.ts";
-import { WordCounts } from "./lib/words.ts";
+import { WordCounts, wordList } from "./lib/words.ts";
 
 /** Counts words for three seconds and checks that every one came out. */
 async function assertCounts(cluster: Cluster, counts: WordCounts, word: string): Promise<void> {
@@ -39,6 +39,9 @@ test("tammar metrics prints what both workers report, as JSON lines", async () =
   await withCluster(words(counts, port), async (cluster) => {
     const hub = cluster.run("hub", ["metrics", "--listen", `${host}:${port}`, "--json"]);
     await cluster.startAll();
+    // Something for the other worker too: a period without records reports nothing.
+    const other = await Sender.open(cluster.sourcePort(1, "words"));
+    await other.send(wordList(50));
     await assertCounts(cluster, counts, "measured");
     await waitFor(() => ["initializer", "worker1"].every((name) => hub.stdout.includes(name)), {
       what: "reports of both workers",
