@@ -9,6 +9,9 @@ import type { Epoch } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
 import type { OutputRecords } from "./output_queue.ts";
 
+/** Facts for `tammar query status`: short plain values under names in snake case; `kind` is the first. */
+export type ConnectorStatus = Readonly<Record<string, string | number | boolean>>;
+
 export interface SourceConnector {
   /** The cluster works: hand records on from now on. */
   open(): void;
@@ -16,6 +19,7 @@ export interface SourceConnector {
   resume(): void;
   /** No more input. What was taken in whole is handed on first. */
   close(): void;
+  status(): ConnectorStatus;
   readonly checkpoints?: SourceCheckpoints;
 }
 
@@ -46,6 +50,8 @@ export interface SinkConnector {
   readonly target: string;
   readonly queuedBytes: number;
   countQueuedRecords(): number;
+  /** What is special about its kind; what all sinks have comes beside it. */
+  status(): ConnectorStatus;
   start(): void;
   write(records: OutputRecords): void;
   /** At the end of a turn. */

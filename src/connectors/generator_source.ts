@@ -1,41 +1,55 @@
 /**
- * The connector of a generator source: makes records out of the state before, in batches, paced or as fast as they are
- * taken.
+ * The connector of a generator source: asks for records in batches, paced or as fast as they are taken.
  *
  * Pacing emits `floor(elapsed x rate) - emitted`, so that late timers lose nothing; time while blocked is not made up for
  * beyond one second, or the end of a long pause would be a flood.
  */
-import type { GeneratorContext, GeneratorSource } from "../api/generator_source.ts";
 import type { Log } from "../base/log.ts";
 import type { Clock, Millis } from "../runtime/runtime.ts";
+import type { ConnectorStatus, SourceConnector } from "./connector.ts";
 
 const BATCH_RECORDS_MAX = 1_024;
+/** Between two batches of a paced source, at least. */
 const PACE_MS: Millis = 5;
 const CATCH_UP_MS: Millis = 1_000;
+
+/** Makes the records of one generator on one worker. What its user code throws is its own business. */
+export interface RecordMaker {
+  /** The records of the next `stepCount` steps; fewer where a step emits none, or when it has ended. */
+  take(stepCount: number): unknown[];
+  readonly ended: boolean;
+}
 
 export interface GeneratorSourceOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly name: string;
-  readonly definition: GeneratorSource<unknown>;
-  /** Known when the source opens, not before. */
-  readonly context: () => GeneratorContext;
+  /** Steps a second; 0: unpaced. */
+  readonly rate: number;
+  /** Asked for once, when the source opens: before that the members of the cluster aren't known. */
+  readonly maker: () => RecordMaker;
   readonly turn: (run: () => void) => void;
   readonly blocked: () => boolean;
-  /** The array is the callee's; only the first `count` count. */
-  readonly values: (values: unknown[], count: number) => void;
-  /** User code threw: this generator ends. */
-  readonly failed: (during: string, error: unknown) => void;
+  /** One or more records; the array is the callee's. */
+  readonly values: (values: unknown[]) => void;
 }
 
-export class GeneratorSourceConnector {
+type State =
+  | { readonly kind: "new" }
+  | { readonly kind: "running"; readonly maker: RecordMaker }
+  | { readonly kind: "ended" }
+  | { readonly kind: "closed" };
+
+export class GeneratorSourceConnector implements SourceConnector {
   readonly #options: GeneratorSourceOptions;
-  #state: unknown;
-  #phase: "closed" | "ended" | "new" | "running" = "new";
+  #state: State = { kind: "new" };
   /** A turn or a timer is under way. */
   #scheduled = false;
+  #cancelTimer: () => void = () => {};
+  /** When the first step was due; moved on when time is forgotten. */
   #startedMs: Millis = 0;
-  #made = 0;
+  #steps = 0;
+  /** Records so far. */
   emitted = 0;
 
   constructor(options: GeneratorSourceOptions) {
@@ -43,81 +57,74 @@ export class GeneratorSourceConnector {
   }
 
   get ended(): boolean {
-    return this.#phase === "ended";
+    return this.#state.kind === "ended";
+  }
+
+  status(): ConnectorStatus {
+    return { kind: "generator", records: this.emitted, ended: this.ended };
   }
 
   open(): void {
-    const { clock, context, definition } = this.#options;
-    this.#startedMs = clock.monotonicMs();
-    try {
-      this.#state = definition.initial(context());
-    } catch (error) {
-      this.#options.failed("initial", error);
-      this.#state = undefined;
-    }
-    this.#phase = "running";
-    if (this.#state === undefined) this.#end();
+    if (this.#state.kind !== "new") return;
+    this.#startedMs = this.#options.clock.monotonicMs();
+    this.#state = { kind: "running", maker: this.#options.maker() };
     this.resume();
   }
 
+  /** What was blocked may be free again. */
   resume(): void {
-    if (this.#phase !== "running" || this.#scheduled || this.#options.blocked()) return;
+    if (this.#state.kind !== "running" || this.#scheduled || this.#options.blocked()) return;
     this.#scheduled = true;
-    const { clock, turn, definition } = this.#options;
-    const run = (): void =>
-      turn(() => {
-        this.#scheduled = false;
-        if (this.#phase !== "running" || this.#options.blocked()) return;
-        this.#emit(this.#allowed());
-        this.resume();
-      });
-    if (definition.rate === 0 || this.#allowed() >= BATCH_RECORDS_MAX) clock.soon(run);
-    else clock.startTimer(PACE_MS, run);
+    const { clock, turn, rate } = this.#options;
+    const step = (): void => turn(() => this.#step());
+    if (rate === 0 || this.#due() >= BATCH_RECORDS_MAX) clock.soon(step);
+    else this.#cancelTimer = clock.startTimer(Math.max(PACE_MS, this.#nextDueMs()), step);
   }
 
   close(): void {
-    this.#phase = "closed";
+    this.#state = { kind: "closed" };
+    this.#cancelTimer();
   }
 
-  #allowed(): number {
-    const { clock, definition } = this.#options;
-    if (definition.rate === 0) return BATCH_RECORDS_MAX;
+  #step(): void {
+    this.#scheduled = false;
+    if (this.#state.kind !== "running" || this.#options.blocked()) return;
+    const { maker } = this.#state;
+    const steps = this.#options.rate === 0 ? BATCH_RECORDS_MAX : Math.min(this.#due(), BATCH_RECORDS_MAX);
+    if (steps > 0) {
+      const values = maker.take(steps);
+      this.#steps += steps;
+      this.emitted += values.length;
+      if (values.length > 0) this.#options.values(values);
+    }
+    // Whatever took the records may have closed this source.
+    if (this.#isRunning() && maker.ended) this.#end();
+    else this.resume();
+  }
+
+  #isRunning(): boolean {
+    return this.#state.kind === "running";
+  }
+
+  /** Steps that should have been taken by now and were not. */
+  #due(): number {
+    const { clock, rate } = this.#options;
     const now = clock.monotonicMs();
-    const due = Math.floor(((now - this.#startedMs) / 1000) * definition.rate) - this.#made;
-    const dueMax = Math.max(1, Math.ceil((CATCH_UP_MS / 1000) * definition.rate));
-    if (due > dueMax) {
-      // Forget what a long pause would have made.
-      this.#startedMs = now - ((this.#made + dueMax) / definition.rate) * 1000;
-      return Math.min(dueMax, BATCH_RECORDS_MAX);
-    }
-    return Math.min(due, BATCH_RECORDS_MAX);
+    const due = Math.floor(((now - this.#startedMs) / 1000) * rate) - this.#steps;
+    const dueMax = Math.max(1, Math.ceil((CATCH_UP_MS / 1000) * rate));
+    if (due <= dueMax) return due;
+    this.#startedMs = now - ((this.#steps + dueMax) / rate) * 1000;
+    return dueMax;
   }
 
-  #emit(count: number): void {
-    if (count <= 0) return;
-    const { definition } = this.#options;
-    const values: unknown[] = [];
-    try {
-      for (let i = 0; i < count; i++) {
-        const value = definition.emit === undefined ? this.#state : definition.emit(this.#state);
-        this.#made++;
-        if (value !== undefined) values.push(value);
-        this.#state = definition.next(this.#state);
-        if (this.#state === undefined) {
-          this.#end();
-          break;
-        }
-      }
-    } catch (error) {
-      this.#options.failed("next", error);
-      this.#end();
-    }
-    this.emitted += values.length;
-    if (values.length > 0) this.#options.values(values, values.length);
+  /** How long until the next step is due. */
+  #nextDueMs(): Millis {
+    const { clock, rate } = this.#options;
+    return this.#startedMs + ((this.#steps + 1) / rate) * 1000 - clock.monotonicMs();
   }
 
   #end(): void {
-    this.#phase = "ended";
+    this.#state = { kind: "ended" };
     this.#options.log.info(
       "generator_ended",
       `GenSource produced a None. Stopping GenSource. It is ${this.#options.name}`,

@@ -17,6 +17,8 @@ export interface OutputRecords {
 /** Most bytes offered in one piece: enough to keep a socket busy, little enough to join cheaply. */
 const WRITE_BYTES_MAX = 256 * 1024;
 
+const TAKEN: OutputRecords = { bytes: new Uint8Array(0), ends: new Uint32Array(0) };
+
 export class OutputQueue {
   readonly #entries: OutputRecords[] = [];
   /** Index of the first entry that is not wholly taken. Entries before it are dropped now and then. */
@@ -36,7 +38,10 @@ export class OutputQueue {
     this.#bytes += records.bytes.length;
   }
 
-  /** The next bytes to write, without taking them; null when there are none. Valid until `taken` or `rewind`. */
+  /**
+   * The next bytes to write, without taking them; null when there are none. They may be written until `taken` or `rewind`,
+   * also while more is pushed.
+   */
   next(): Uint8Array | null {
     const entry = this.#entries[this.#first];
     if (entry === undefined) return null;
@@ -72,7 +77,8 @@ export class OutputQueue {
         break;
       }
       rest -= left;
-      this.#first++;
+      // The place stays for now, the bytes go: a long queue must not hold what it has sent.
+      this.#entries[this.#first++] = TAKEN;
       this.#offset = 0;
     }
     if (this.#first === this.#entries.length) {

@@ -2,11 +2,14 @@
  * The connector of a TCP sink: keeps one connection to `--out`, writes what the dataflow gives it, and holds its sources
  * back while it can't.
  *
- *   idle ──start──▶ connecting ──▶ connected ──lost──▶ waiting ──250 ms──▶ connecting
+ *   idle ──start──▶ connecting ──▶ connected ──lost──▶ breaking ──▶ waiting ──250 ms──▶ connecting
+ *                                     ├── end, and all is sent ──▶ ended
+ *                                     └── close, in the middle of a record ──▶ closing
  *   any ──close──▶ closed
  *
- *   K1. At most one write is outstanding; what comes meanwhile is queued and joined.
- *   K2. Above `queueBytesMax` it is blocked, below half of it free again. Absent counts as slow.
+ *   K1. At most one write is outstanding; what comes meanwhile is queued and joined. A connection that is lost during a
+ *       write is left only when it is known how much of it was taken.
+ *   K2. Above `queueBytesMax` it is blocked, at half of it free again. Absent counts as slow.
  *   K3. A peer that ends its direction is taken as gone: bytes written after that would vanish without a word.
  *
  * Bytes that come in are read and ignored.
@@ -14,13 +17,17 @@
 import { showAddress } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import { type Address, type Conn, type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
+import type { ConnectorStatus, SinkConnector } from "./connector.ts";
 import { OutputQueue, type OutputRecords } from "./output_queue.ts";
 
 /** As the original: a sink is tried again four times a second, for ever. */
 const RECONNECT_MS: Millis = 250;
 const CONNECT_TIMEOUT_MS: Millis = 5_000;
-/** What the two kernels may hold of a connection that is lost: the bound of what can go missing with it. */
-const KERNEL_BYTES_MAX = 8 << 20;
+/**
+ * What the two kernels may hold of a connection that is lost, and so the bound of what can go missing with it. Linux lets
+ * buffers grow to 4 MiB at the sender and 6 MiB at the receiver, newer ones to 32 MiB there.
+ */
+const KERNEL_BYTES_MAX = 40 << 20;
 
 export interface TcpSinkOptions {
   readonly runtime: Runtime;
@@ -35,14 +42,28 @@ export interface TcpSinkOptions {
   readonly changed: () => void;
 }
 
+interface Connection {
+  readonly conn: Conn;
+  /** A write is outstanding. */
+  writing: boolean;
+  /** By the system, of what was written on this connection. */
+  bytesTaken: number;
+}
+
 type State =
   | { readonly kind: "idle" }
   | { readonly kind: "connecting" }
-  | { readonly kind: "connected"; readonly conn: Conn; bytesTaken: number }
+  | { readonly kind: "connected"; readonly connection: Connection }
+  /** Lost, and the outcome of the outstanding write is not known yet. */
+  | { readonly kind: "breaking"; readonly connection: Connection; readonly why: string }
   | { readonly kind: "waiting"; readonly cancel: () => void }
+  /** All was sent. The peer may still be reading it. */
+  | { readonly kind: "ended" }
+  /** A record is cut; its rest is being written. */
+  | { readonly kind: "closing"; readonly connection: Connection; readonly done: () => void }
   | { readonly kind: "closed" };
 
-export class TcpSinkConnector {
+export class TcpSinkConnector implements SinkConnector {
   readonly name: string;
   readonly address: Address;
   readonly #options: TcpSinkOptions;
@@ -51,8 +72,6 @@ export class TcpSinkConnector {
   #blocked = false;
   #blockedSinceMs: Millis | null = null;
   #ending = false;
-  /** A write is outstanding, be it on a connection that is lost meanwhile: its outcome comes before any other write. */
-  #writing = false;
   /** Has it ever been connected? Phase III waits for that. */
   everConnected = false;
   /** All that was given to it is with the system, and the connection was ended in order. */
@@ -66,6 +85,19 @@ export class TcpSinkConnector {
     this.#options = options;
     this.name = options.name;
     this.address = options.address;
+  }
+
+  get target(): string {
+    return showAddress(this.address);
+  }
+
+  status(): ConnectorStatus {
+    return {
+      kind: "tcp",
+      sent_bytes: this.bytesSent,
+      connections_lost: this.connectionsLost,
+      at_risk_bytes: this.bytesAtRisk,
+    };
   }
 
   get connected(): boolean {
@@ -100,18 +132,11 @@ export class TcpSinkConnector {
 
   /** At the end of a turn: hands the next bytes to the system, unless a write is under way. */
   flush(): void {
-    const state = this.#state;
-    if (state.kind !== "connected" || this.#writing) return;
+    if (this.#state.kind !== "connected" || this.#state.connection.writing) return;
+    const { connection } = this.#state;
     const bytes = this.#queue.next();
-    if (bytes === null) {
-      if (this.#ending) this.#finish(state.conn);
-      return;
-    }
-    this.#writing = true;
-    state.conn.write(bytes).then(
-      () => this.#options.turn(() => this.#wrote(state, bytes.length)),
-      (error: unknown) => this.#options.turn(() => this.#writeFailed(state, error)),
-    );
+    if (bytes !== null) this.#send(connection, bytes);
+    else if (this.#ending) this.#finish(connection);
   }
 
   /** No more will be written: finishes once all is sent. A sink that is not connected does not get there. */
@@ -121,35 +146,48 @@ export class TcpSinkConnector {
   }
 
   /**
-   * Now. If a record is cut in half at that moment, its rest is tried for `graceMs` first.
+   * Now. If a record is cut in half at that moment, its rest is tried for `graceMs` first. What else is queued stays where
+   * it is.
    */
-  async close(graceMs: Millis): Promise<void> {
+  close(graceMs: Millis): Promise<void> {
     const state = this.#state;
     if (state.kind === "waiting") state.cancel();
     if (state.kind === "connected") {
-      const until = this.#options.runtime.clock.monotonicMs() + graceMs;
-      // A write under way settles by itself when the peer reads; whoever does not read until then has a cut record.
-      while ((this.#writing || this.#queue.cut) && this.#state === state) {
-        const left = until - this.#options.runtime.clock.monotonicMs();
-        if (left <= 0) break;
-        if (!this.#writing) {
-          const rest = this.#queue.next()!.subarray(0, this.#queue.restOfRecord);
-          this.#writing = true;
-          state.conn.write(rest).then(
-            () => this.#wrote(state, rest.length),
-            (error: unknown) => this.#writeFailed(state, error),
+      const { connection } = state;
+      if (connection.writing || this.#queue.cut) return this.#closeWhenWhole(connection, graceMs);
+      connection.conn.end();
+    }
+    if (state.kind !== "closing") this.#state = { kind: "closed" };
+    return Promise.resolve();
+  }
+
+  #closeWhenWhole(connection: Connection, graceMs: Millis): Promise<void> {
+    const { runtime, log, turn } = this.#options;
+    return new Promise((resolve) => {
+      const cancel = runtime.clock.startTimer(graceMs, () =>
+        turn(() => {
+          log.warn(
+            "sink_record_cut",
+            `TCPSink left ${showAddress(this.address)} in the middle of a record: the peer did not read within ${graceMs} ms`,
           );
-        }
-        await new Promise<void>((resolve) => this.#options.runtime.clock.startTimer(Math.min(left, 5), resolve));
-      }
-    }
-    if (this.#state === state) {
-      this.#state = { kind: "closed" };
-      if (state.kind === "connected") {
-        if (this.#writing) state.conn.abort();
-        else state.conn.end();
-      }
-    }
+          this.#closed(closing, false);
+        }),
+      );
+      const done = () => {
+        cancel();
+        resolve();
+      };
+      const closing: State & { kind: "closing" } = { kind: "closing", connection, done };
+      this.#state = closing;
+      if (!connection.writing) this.#sendRestOfRecord(connection);
+    });
+  }
+
+  #closed({ connection, done }: State & { kind: "closing" }, inOrder: boolean): void {
+    this.#state = { kind: "closed" };
+    if (inOrder) connection.conn.end();
+    else connection.conn.abort();
+    done();
   }
 
   #connect(how: string): void {
@@ -161,11 +199,11 @@ export class TcpSinkConnector {
       (conn) =>
         turn(() => {
           if (this.#state !== connecting) return conn.abort();
-          const connected: State = { kind: "connected", conn, bytesTaken: 0 };
-          this.#state = connected;
+          const connection: Connection = { conn, writing: false, bytesTaken: 0 };
+          this.#state = { kind: "connected", connection };
           this.everConnected = true;
           log.info("sink_connected", `TCPSink connected to ${showAddress(address)}`);
-          this.#watch(connected);
+          this.#watch(connection);
           this.#options.changed();
           this.flush();
         }),
@@ -188,49 +226,68 @@ export class TcpSinkConnector {
   }
 
   /** Reads what comes, to learn when the peer goes. */
-  #watch(state: State & { kind: "connected" }): void {
+  #watch(connection: Connection): void {
+    const gone = (why: string) => this.#options.turn(() => this.#peerGone(connection, why));
     const next = (): void => {
-      state.conn.read().then(
+      connection.conn.read().then(
         (bytes) => {
-          if (this.#state !== state) return;
-          if (bytes !== null) next();
-          else this.#options.turn(() => this.#lost(state, "the peer closed the connection"));
+          if (bytes === null) gone("the peer closed the connection");
+          else next();
         },
-        (error: unknown) => this.#options.turn(() => this.#lost(state, reason(error))),
+        (error: unknown) => gone(reason(error)),
       );
     };
     next();
   }
 
-  #wrote(state: State & { kind: "connected" }, count: number): void {
-    this.#writing = false;
-    // The connection may be gone by now; what the system took of it stays taken.
-    this.#take(state, count);
-    if (this.#state !== state) this.#queue.rewind();
-    this.#judge();
-    this.flush();
+  #send(connection: Connection, bytes: Uint8Array): void {
+    connection.writing = true;
+    connection.conn.write(bytes).then(
+      () => this.#options.turn(() => this.#written(connection, bytes.length, null)),
+      (error: unknown) =>
+        this.#options.turn(() =>
+          this.#written(connection, error instanceof NetError ? error.bytesTaken : 0, reason(error)),
+        ),
+    );
   }
 
-  #writeFailed(state: State & { kind: "connected" }, error: unknown): void {
-    this.#writing = false;
-    this.#take(state, error instanceof NetError ? error.bytesTaken : 0);
-    if (this.#state === state) return this.#lost(state, reason(error));
-    this.#queue.rewind();
-    this.flush();
+  #sendRestOfRecord(connection: Connection): void {
+    this.#send(connection, this.#queue.next()!.subarray(0, this.#queue.restOfRecord));
   }
 
-  #take(state: State & { kind: "connected" }, count: number): void {
-    this.#queue.taken(count);
-    state.bytesTaken += count;
+  /** The outcome of a write: how much the system took of it, and why not all. */
+  #written(connection: Connection, count: number, failure: string | null): void {
+    connection.writing = false;
+    connection.bytesTaken += count;
     this.bytesSent += count;
+    this.#queue.taken(count);
+    const state = this.#state;
+    if (state.kind === "breaking") this.#broken(connection, state.why);
+    else if (state.kind === "connected" && failure !== null) this.#lost(connection, failure);
+    else if (state.kind === "connected") this.flush();
+    else if (state.kind === "closing" && failure === null && this.#queue.cut) this.#sendRestOfRecord(connection);
+    else if (state.kind === "closing") this.#closed(state, failure === null);
+    this.#judge();
   }
 
-  #lost(state: State & { kind: "connected" }, why: string): void {
-    if (this.#state !== state) return;
-    state.conn.abort();
-    // With a write outstanding its outcome comes first; it rewinds by itself.
-    const again = this.#writing ? 0 : this.#queue.rewind();
-    const atRisk = Math.min(state.bytesTaken, KERNEL_BYTES_MAX);
+  #peerGone(connection: Connection, why: string): void {
+    const state = this.#state;
+    if (state.kind === "connected" && state.connection === connection) this.#lost(connection, why);
+    if (state.kind !== "ended") return;
+    this.#state = { kind: "closed" };
+    this.#options.log.info("sink_ended", `TCPSink connection to ${showAddress(this.address)} ended: ${why}`);
+  }
+
+  #lost(connection: Connection, why: string): void {
+    connection.conn.abort();
+    if (!connection.writing) return this.#broken(connection, why);
+    this.#state = { kind: "breaking", connection, why };
+    this.#options.changed();
+  }
+
+  #broken(connection: Connection, why: string): void {
+    const again = this.#queue.rewind();
+    const atRisk = Math.min(connection.bytesTaken, KERNEL_BYTES_MAX);
     this.connectionsLost++;
     this.bytesAtRisk += atRisk;
     this.#options.log.warn(
@@ -243,10 +300,10 @@ export class TcpSinkConnector {
     this.#options.changed();
   }
 
-  #finish(conn: Conn): void {
-    if (this.finished) return;
+  #finish(connection: Connection): void {
+    this.#state = { kind: "ended" };
     this.finished = true;
-    conn.end();
+    connection.conn.end();
     this.#options.changed();
   }
 

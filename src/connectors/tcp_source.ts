@@ -5,7 +5,9 @@
  *   T1. Nothing is read before `open`, though clients may connect: their bytes wait in the system.
  *   T2. One read is outstanding on a connection; a chunk that can't be taken now is kept, not read past.
  *   T3. A frame that is too long costs its connection, a frame that ends with the connection is dropped: never the worker.
- *   T4. No connection is read for longer than `TURN_MS` without letting others have their turn.
+ *   T4. It is not read for longer than `TURN_MS` without letting timers and other sockets have their turn.
+ *   T5. Who has not sent a frame yet is a stranger: one that is too slow with the first goes, and when all connections are
+ *       in use, the one that is here longest goes. Behind the first frame a client may be as slow as it likes.
  */
 
 import type { Framing } from "../api/framing.ts";
@@ -13,9 +15,13 @@ import { showAddress } from "../base/address.ts";
 import type { Log } from "../base/log.ts";
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
+import type { ConnectorStatus, SourceConnector } from "./connector.ts";
 
-/** How long one connection may be read before timers, acknowledgements and other connections get their turn. */
+/** How long may be read before timers, acknowledgements and other sockets get their turn. */
 const TURN_MS: Millis = 1;
+/** A first frame that is longer on its way than this must have made some progress, on average. */
+const PROGRESS_MS: Millis = 10_000;
+const PROGRESS_BYTES_PER_SECOND = 1_024;
 
 export interface TcpSourceOptions {
   readonly runtime: Runtime;
@@ -34,19 +40,27 @@ export interface TcpSourceOptions {
 interface Connection {
   readonly conn: Conn;
   readonly splitter: FrameSplitter;
-  /** A chunk that arrived while blocked. */
+  /** `yielding`: a chunk was read, and is taken in at the next turn of the event loop. */
+  phase: "idle" | "reading" | "yielding";
+  /** A chunk that was read and not taken in yet. */
   held: Uint8Array | null;
-  reading: boolean;
-  lastSoonMs: Millis;
+  /** A whole frame has come. */
+  known: boolean;
+  /** Of the first frame: since when it is on its way, not counting while nothing was read. Null: it has not begun. */
+  firstSinceMs: Millis | null;
 }
 
-export class TcpSourceConnector {
+export class TcpSourceConnector implements SourceConnector {
   readonly #options: TcpSourceOptions;
+  /** The oldest first. */
   readonly #connections = new Set<Connection>();
   #listener: Listener | null = null;
   #open = false;
   #closed = false;
+  /** When the event loop had its turn last. */
+  #turnSinceMs: Millis = 0;
   accepted = 0;
+  /** Connections that were turned away, or closed for another one. */
   refused = 0;
   bytesRead = 0;
 
@@ -62,14 +76,27 @@ export class TcpSourceConnector {
     return this.#listener?.address ?? null;
   }
 
+  status(): ConnectorStatus {
+    return {
+      kind: "tcp",
+      address: this.address === null ? "" : showAddress(this.address),
+      connections: this.connections,
+      accepted: this.accepted,
+      refused: this.refused,
+      bytes: this.bytesRead,
+    };
+  }
+
   /** @throws {NetError} As `Net.listen`. */
   async listen(address: Address): Promise<void> {
-    this.#listener = await this.#options.runtime.net.listen({
+    const { runtime, turn, log, name } = this.#options;
+    const listener = await runtime.net.listen({
       ...address,
-      accept: (conn) => this.#options.turn(() => this.#accept(conn)),
-      failed: (error: NetError) =>
-        this.#options.log.warn("accept_failed", `${this.#options.name} source: ${error.message}`),
+      accept: (conn) => turn(() => this.#accept(conn)),
+      failed: (error: NetError) => log.warn("accept_failed", `${name} source: ${error.message}`),
     });
+    this.#listener = listener;
+    if (this.#closed) listener.close();
   }
 
   /** Phase IV: begins to read. */
@@ -98,17 +125,16 @@ export class TcpSourceConnector {
   }
 
   #accept(conn: Conn): void {
+    if (this.#closed) return conn.abort();
     const { log, name, connectionsMax, framing, frameBytesMax } = this.#options;
     const peer = showAddress(conn.peer);
-    if (this.#closed || this.#connections.size >= connectionsMax) {
+    if (this.#connections.size >= connectionsMax && !this.#makeRoom()) {
       this.refused++;
       conn.abort();
-      if (!this.#closed) {
-        log.warn(
-          "source_connection_limit",
-          `${name} source: refused ${peer}: all ${connectionsMax} connections are in use`,
-        );
-      }
+      log.warn(
+        "source_connection_limit",
+        `${name} source: refused ${peer}: all ${connectionsMax} connections are in use`,
+      );
       return;
     }
     this.accepted++;
@@ -117,23 +143,43 @@ export class TcpSourceConnector {
     const connection: Connection = {
       conn,
       splitter: new FrameSplitter({ header, lengthMax: frameBytesMax }),
+      phase: "idle",
       held: null,
-      reading: false,
-      lastSoonMs: 0,
+      known: false,
+      firstSinceMs: null,
     };
     this.#connections.add(connection);
     if (this.#open) this.#go(connection);
   }
 
+  /** Closes the oldest connection that has not sent a frame yet, if there is one. */
+  #makeRoom(): boolean {
+    for (const connection of this.#connections) {
+      if (connection.known) continue;
+      this.refused++;
+      this.#drop(
+        connection,
+        "source_connection_limit",
+        `all ${this.#options.connectionsMax} connections are in use, and it had not sent a frame yet`,
+      );
+      return true;
+    }
+    return false;
+  }
+
   #go(connection: Connection): void {
-    if (connection.reading || this.#closed || this.#options.blocked()) return;
+    if (connection.phase !== "idle" || this.#closed || !this.#connections.has(connection)) return;
+    if (this.#options.blocked()) {
+      connection.firstSinceMs = null;
+      return;
+    }
     if (connection.held !== null) {
-      const held = connection.held;
+      const { held } = connection;
       connection.held = null;
       if (!this.#deliver(connection, held)) return;
       if (this.#options.blocked()) return;
     }
-    connection.reading = true;
+    connection.phase = "reading";
     connection.conn.read().then(
       (bytes) => this.#arrived(connection, bytes),
       (error: unknown) =>
@@ -142,46 +188,55 @@ export class TcpSourceConnector {
   }
 
   #arrived(connection: Connection, bytes: Uint8Array | null): void {
-    if (bytes !== null) {
-      const now = this.#options.runtime.clock.monotonicMs();
-      if (now - connection.lastSoonMs > TURN_MS) {
-        // T4: reads may complete at once for as long as the client keeps up, so the loop is given back in between.
-        this.#options.runtime.clock.soon(() => {
-          connection.lastSoonMs = this.#options.runtime.clock.monotonicMs();
-          this.#options.turn(() => this.#take(connection, bytes));
-        });
-        return;
-      }
-    }
-    this.#options.turn(() => this.#take(connection, bytes));
-  }
-
-  #take(connection: Connection, bytes: Uint8Array | null): void {
-    connection.reading = false;
-    if (this.#closed || !this.#connections.has(connection)) return;
-    if (bytes === null) return this.#gone(connection, null);
+    const { turn, runtime } = this.#options;
+    if (bytes === null) return turn(() => this.#gone(connection, null));
+    // A chunk that comes while this source closes was not taken in.
+    if (!this.#connections.has(connection)) return;
     this.bytesRead += bytes.length;
-    if (this.#options.blocked()) {
-      connection.held = bytes;
-      return;
+    connection.held = bytes;
+    if (runtime.clock.monotonicMs() - this.#turnSinceMs <= TURN_MS) {
+      connection.phase = "idle";
+      return turn(() => this.#go(connection));
     }
-    if (this.#deliver(connection, bytes)) this.#go(connection);
+    // T4: reads may complete at once for as long as the client keeps up, so the loop is given back in between.
+    connection.phase = "yielding";
+    runtime.clock.soon(() => {
+      connection.phase = "idle";
+      this.#turnSinceMs = runtime.clock.monotonicMs();
+      turn(() => this.#go(connection));
+    });
   }
 
   /** Returns whether the connection lives on. */
   #deliver(connection: Connection, bytes: Uint8Array): boolean {
     const { splitter } = connection;
     const outcome = splitter.push(bytes);
-    if (splitter.count > 0) this.#options.frames(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
-    if (outcome === "ok") return true;
-    this.#options.log.error(
-      "source_frame_too_large",
-      `${this.#options.name} source: SourceTCPHandler: Received unexpected expect of size: ${outcome.length}, exceeds max: ` +
-        `${outcome.lengthMax}. Closed connection. It came from ${showAddress(connection.conn.peer)}`,
-    );
-    this.#connections.delete(connection);
-    connection.conn.abort();
+    if (splitter.count > 0) {
+      connection.known = true;
+      this.#options.frames(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
+    }
+    if (outcome !== "ok") {
+      const what = `SourceTCPHandler: Received unexpected expect of size: ${outcome.length}, exceeds max: ${outcome.lengthMax}`;
+      this.#drop(connection, "source_frame_too_large", `${what}. Closed connection`);
+      return false;
+    }
+    if (connection.known || this.#makesProgress(connection)) return true;
+    this.#drop(connection, "source_too_slow", "its first frame makes too little progress. Closed connection");
     return false;
+  }
+
+  #makesProgress(connection: Connection): boolean {
+    const now = this.#options.runtime.clock.monotonicMs();
+    connection.firstSinceMs ??= now;
+    const elapsedMs = now - connection.firstSinceMs;
+    return elapsedMs <= PROGRESS_MS || connection.splitter.pending * 1000 >= elapsedMs * PROGRESS_BYTES_PER_SECOND;
+  }
+
+  #drop(connection: Connection, code: string, why: string): void {
+    if (!this.#connections.delete(connection)) return;
+    connection.conn.abort();
+    const { log, name } = this.#options;
+    log.warn(code, `${name} source: ${why}. It came from ${showAddress(connection.conn.peer)}`);
   }
 
   #gone(connection: Connection, why: string | null): void {

@@ -14,22 +14,25 @@ import { assert } from "../base/assert.ts";
 import { ConfigError, EnvironmentError } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
-import { GeneratorSourceConnector } from "../connectors/generator_source.ts";
-import { TcpSinkConnector } from "../connectors/tcp_sink.ts";
+import type { SinkConnector, SourceConnector } from "../connectors/connector.ts";
+import { makeSink } from "../connectors/make_sink.ts";
+import { makeSource } from "../connectors/make_source.ts";
 import { TcpSourceConnector } from "../connectors/tcp_source.ts";
 import type { Batch } from "../operators/batch.ts";
-import { NO_HASHES } from "../operators/columns.ts";
 import { Dataflow } from "../operators/dataflow.ts";
 import type { UserError } from "../operators/dataflow_hooks.ts";
+import { GeneratorRunner } from "../operators/generator_runner.ts";
 import { encodeSinkBatch } from "../operators/sink_encoder.ts";
+import { SourceBatches } from "../operators/source_batch.ts";
 import { SourceDecoder } from "../operators/source_decoder.ts";
 import { assignOwners } from "../plan/key_groups.ts";
-import type { Plan, PlannedSource, Reach } from "../plan/plan.ts";
+import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
+import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 
 /** What the shell needs of the data channel. */
@@ -67,7 +70,7 @@ export interface DataflowShellOptions {
 
 interface Input {
   readonly planned: PlannedSource;
-  readonly connector: GeneratorSourceConnector | TcpSourceConnector;
+  readonly connector: SourceConnector;
 }
 
 interface Arrival {
@@ -80,8 +83,10 @@ interface Inlet {
   readonly waiting: Arrival[];
   /** Peers that will send no more. */
   readonly ended: Set<WorkerName>;
-  /** This worker has told the peers that it will send no more. */
+  /** This worker will send no more. */
   endSent: boolean;
+  /** The peers that it has told so. */
+  readonly endSentTo: Set<WorkerName>;
 }
 
 interface Drain {
@@ -93,7 +98,7 @@ interface Drain {
 export class DataflowShell {
   readonly #options: DataflowShellOptions;
   readonly #inputs: Input[];
-  readonly #sinks: TcpSinkConnector[];
+  readonly #sinks: SinkConnector[];
   readonly #inlets: Inlet[];
   readonly #writer = new ByteWriter(256 * 1024);
   #dataflow: Dataflow | null = null;
@@ -113,21 +118,26 @@ export class DataflowShell {
     this.#options = options;
     const { plan } = options;
     this.#inputs = plan.sources.map((planned) => ({ planned, connector: this.#makeSource(planned) }));
-    this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink.id, sink.output));
-    this.#inlets = plan.exchanges.map(() => ({ waiting: [], ended: new Set(), endSent: false }));
+    this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
+    this.#inlets = plan.exchanges.map(() => ({
+      waiting: [],
+      ended: new Set(),
+      endSent: false,
+      endSentTo: new Set(),
+    }));
   }
 
   get dataflow(): Dataflow | null {
     return this.#dataflow;
   }
 
-  get sinks(): readonly TcpSinkConnector[] {
+  get sinks(): readonly SinkConnector[] {
     return this.#sinks;
   }
 
   get sources(): readonly {
     readonly name: string;
-    readonly connector: GeneratorSourceConnector | TcpSourceConnector;
+    readonly connector: SourceConnector;
   }[] {
     return this.#inputs.map(({ planned, connector }) => ({ name: planned.name, connector }));
   }
@@ -201,7 +211,11 @@ export class DataflowShell {
   }
 
   endOfInput(from: WorkerName, exchange: number): void {
-    this.#inlets[exchange]?.ended.add(from);
+    const inlet = this.#inlets[exchange];
+    if (inlet === undefined) return;
+    inlet.ended.add(from);
+    // A peer that came, or came back, during the stop waits for our end as well.
+    if (inlet.endSent) this.#sendEnd(from, exchange);
     this.#lookAgain = true;
   }
 
@@ -211,13 +225,16 @@ export class DataflowShell {
 
   /** A peer will send no more, and take no more, as far as a stop is concerned. */
   peerGone(peer: WorkerName): void {
-    if (this.#drain !== null && this.#drain !== "done" && this.#drain.peers.delete(peer)) this.#lookAgain = true;
+    if (this.#drain === null) return;
+    // If it comes back, it is told again what it may have forgotten.
+    for (const inlet of this.#inlets) inlet.endSentTo.delete(peer);
+    if (this.#drain !== "done" && this.#drain.peers.delete(peer)) this.#lookAgain = true;
   }
 
   /** At the end of every turn. */
   flush(): void {
     // A drain waits for acknowledgements too, which come with any turn.
-    if (this.#drain !== null && this.#drain !== "done") this.#lookAgain = true;
+    if (this.#draining) this.#lookAgain = true;
     // What is taken in now may fill or free something else, so look until nothing changes; each round consumes input.
     while (this.#lookAgain) {
       this.#lookAgain = false;
@@ -265,84 +282,62 @@ export class DataflowShell {
     if (this.#drain !== null && this.#drain !== "done") this.#drain.cancelDeadline();
     this.#drain = "done";
     for (const { connector } of this.#inputs) connector.close();
-    await Promise.all(this.#sinks.map((sink) => sink.close(graceMs)));
+    const closing = this.#sinks.map((sink) => sink.close(graceMs));
+    for (const closed of closing) await closed;
   }
 
-  #makeSource(planned: PlannedSource): GeneratorSourceConnector | TcpSourceConnector {
+  #makeSource(planned: PlannedSource): SourceConnector {
     const { config, runtime, log, turn, meter } = this.#options;
-    const { definition } = planned;
-    const blocked = () => this.#blocked(planned);
-    if (definition.kind === "generator") {
-      return new GeneratorSourceConnector({
-        clock: runtime.clock,
-        log,
-        name: planned.name,
-        definition,
-        // Asked for at Phase IV, when the members are known.
-        context: () => ({ worker: config.name, workers: this.#members.length }),
-        turn,
-        blocked,
-        values: (values, count) => {
-          const arrivalMs = runtime.clock.wallMs();
-          const time = Math.trunc(arrivalMs * 1000);
-          this.#fromSource(planned, {
-            count,
-            values,
-            times: new Float64Array(count).fill(time),
-            keys: [],
-            hashes: NO_HASHES,
-            watermark: time,
-            arrivalMs,
-            pipeline: planned.index,
-          });
-        },
-        failed: (during, error) =>
-          this.#userError({ stage: `${planned.name}/generator`, during, key: null, keyGroup: null, error }),
-      });
-    }
-    const decoder = new SourceDecoder({ index: planned.index, name: planned.name, definition }, (error) =>
-      this.#userError(error),
-    );
-    return new TcpSourceConnector({
+    const { definition, index, name } = planned;
+    const batches = new SourceBatches(index);
+    const userError = (error: UserError) => this.#userError(error);
+    const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
+    const lengthMax = definition.kind === "generator" ? 0 : definition.lengthMax;
+    return makeSource(definition, {
       runtime,
       log,
-      name: planned.name,
-      framing: definition.framing,
-      frameBytesMax:
-        config.inputs.get(planned.name)?.frameBytesMax ??
-        Math.min(definition.lengthMax, config.limits.sourceFrameBytes),
-      connectionsMax: config.limits.sourceConnections,
+      name,
       turn,
-      blocked,
+      blocked: () => this.#blocked(planned),
+      frameBytesMax: config.inputs.get(name)?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
+      connectionsMax: config.limits.sourceConnections,
+      // Asked for at Phase IV, when the members are known.
+      maker: (generator) =>
+        new GeneratorRunner(
+          { name, definition: generator },
+          { worker: config.name, workers: this.#members.length },
+          userError,
+        ),
+      values: (values) => {
+        meter.ingested(index, values.length);
+        this.#fromSource(planned, batches.byArrival(values, runtime.clock.wallMs()));
+      },
       frames: (bytes, starts, ends, count) => {
         const before = runtime.clock.monotonicMs();
-        const batch = decoder.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
-        meter.decoded(planned.index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
-        meter.ingested(planned.index, count);
+        const batch = decoder!.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
+        meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
+        meter.ingested(index, count);
         this.#fromSource(planned, batch);
       },
     });
   }
 
-  #makeSink(id: string, output: number): TcpSinkConnector {
+  #makeSink({ id, output, definition }: PlannedSink): SinkConnector {
     const { config, runtime, log, turn } = this.#options;
-    const address = config.outputs[output];
-    if (address === undefined) {
-      throw new ConfigError(
-        "sink_without_address",
-        `Sink "${id}" takes address ${output + 1} of --out, which has ${config.outputs.length}: add --out HOST:PORT`,
-      );
-    }
-    return new TcpSinkConnector({
+    return makeSink(definition, {
       runtime,
       log,
+      worker: config.name,
       name: id,
-      address,
+      output,
+      outputs: config.outputs,
       queueBytesMax: config.limits.sinkQueueBytes,
+      checkpoints: false,
       turn,
       changed: () => {
         this.#lookAgain = true;
       },
+      voted: () => {},
     });
   }
 
@@ -391,18 +386,26 @@ export class DataflowShell {
     this.#sendColumns(worker, columns);
   }
 
-  /** A batch that is too large for a frame goes in halves; a record that is too large alone is its author's error. */
+  /** A batch that can't go as a whole goes in halves; a record that can't go alone is its author's error. */
   #sendColumns(worker: WorkerName, columns: DataBatchColumns): void {
     const { exchange, count } = columns;
-    encodeDataBatch(columns, this.#writer);
     const lengthMax = this.#options.config.limits.dataFrameBytes - 64;
-    if (this.#writer.length <= lengthMax) return this.#links!.sendBatch(worker, exchange, this.#writer.take());
-    const length = this.#writer.length;
+    let why: unknown;
+    try {
+      encodeDataBatch(columns, this.#writer);
+      if (this.#writer.length <= lengthMax) return this.#links!.sendBatch(worker, exchange, this.#writer.take());
+      why = new RangeError(
+        `the record has ${this.#writer.length} bytes; at most ${lengthMax} can go to another worker`,
+      );
+    } catch (error) {
+      // A value that can't travel, behind the first ones, which are all checked. The others of its batch do travel.
+      if (!(error instanceof ValueError)) throw error;
+      why = error;
+    }
     this.#writer.clear();
     if (count === 1) {
-      const error = new RangeError(`the record has ${length} bytes; at most ${lengthMax} can go to another worker`);
       const stage = this.#options.plan.exchanges[exchange]!.id;
-      return this.#userError({ stage, during: "send", key: columns.keys[0] ?? null, keyGroup: null, error });
+      return this.#userError({ stage, during: "send", key: columns.keys[0] ?? null, keyGroup: null, error: why });
     }
     const half = count >>> 1;
     this.#sendColumns(worker, slice(columns, 0, half));
@@ -424,17 +427,26 @@ export class DataflowShell {
   }
 
   #blocked(reach: Reach): boolean {
-    for (const sink of reach.reachesSinks) if (this.#sinks[sink]!.blocked) return true;
+    for (const sink of reach.reachesSinks) if (this.#holdsBack(this.#sinks[sink]!)) return true;
     for (const exchange of reach.reachesExchanges) if (this.#outOfCredit(exchange) !== null) return true;
     return false;
+  }
+
+  /** At a stop, who is away holds back nobody: what was taken in is bounded, and is counted if it can't be delivered. */
+  #holdsBack(sink: SinkConnector): boolean {
+    return sink.blocked && (sink.connected || !this.#draining);
+  }
+
+  get #draining(): boolean {
+    return this.#drain !== null && this.#drain !== "done";
   }
 
   #blockers(reach: Reach): string[] {
     const by: string[] = [];
     for (const sink of reach.reachesSinks) {
       const connector = this.#sinks[sink]!;
-      if (connector.blocked)
-        by.push(`sink ${showAddress(connector.address)}${connector.connected ? "" : " (not connected)"}`);
+      if (this.#holdsBack(connector))
+        by.push(`sink ${connector.target}${connector.connected ? "" : " (not connected)"}`);
     }
     for (const exchange of reach.reachesExchanges) {
       const peer = this.#outOfCredit(exchange);
@@ -446,7 +458,11 @@ export class DataflowShell {
   #outOfCredit(exchange: number): WorkerName | null {
     const links = this.#links;
     if (links === null) return null;
-    for (const peer of this.#peers) if (!links.hasCredit(peer, exchange)) return peer;
+    const drain = this.#drain;
+    for (const peer of this.#peers) {
+      if (drain !== null && drain !== "done" && !drain.peers.has(peer)) continue;
+      if (!links.hasCredit(peer, exchange)) return peer;
+    }
     return null;
   }
 
@@ -470,7 +486,7 @@ export class DataflowShell {
           if (inlet.endSent || !planned.fromExchanges.every((before) => this.#inletDone(before, drain))) continue;
           inlet.endSent = true;
           changed = true;
-          for (const peer of drain.peers) this.#links!.sendEnd(peer, planned.index);
+          for (const peer of drain.peers) this.#sendEnd(peer, planned.index);
         }
       }
       if (!plan.exchanges.every((planned) => this.#inletDone(planned.index, drain))) return;
@@ -484,6 +500,13 @@ export class DataflowShell {
     }
     drain.cancelDeadline();
     this.#report();
+  }
+
+  #sendEnd(to: WorkerName, exchange: number): void {
+    const { endSentTo } = this.#inlets[exchange]!;
+    if (endSentTo.has(to)) return;
+    endSentTo.add(to);
+    this.#links!.sendEnd(to, exchange);
   }
 
   /** Has everything of this exchange that comes from peers been taken in, and what feeds it here been sent? */
@@ -501,9 +524,7 @@ export class DataflowShell {
     for (const sink of this.#sinks) {
       if (sink.queuedBytes === 0) continue;
       const state = sink.connected ? "which does not read" : "which is not connected";
-      left.push(
-        `${sink.countQueuedRecords()} records (${sink.queuedBytes} bytes) for ${showAddress(sink.address)}, ${state}`,
-      );
+      left.push(`${sink.countQueuedRecords()} records (${sink.queuedBytes} bytes) for ${sink.target}, ${state}`);
     }
     for (const planned of plan.exchanges) {
       const waiting = this.#inlets[planned.index]!.waiting.length;

@@ -5,7 +5,6 @@
 import { showAddress } from "../base/address.ts";
 import type { WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
-import { GeneratorSourceConnector } from "../connectors/generator_source.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { ClusterQuery, ControlMessage, DrainReport } from "../wire/control.ts";
@@ -217,28 +216,14 @@ export class Queries implements ExternalHandler {
         unacked_bytes: data.unacked(name).bytes,
       })),
       muted: shell.muted(),
-      sources: shell.sources.map(({ name, connector }) =>
-        connector instanceof GeneratorSourceConnector
-          ? { name, kind: "generator", records: connector.emitted, ended: connector.ended }
-          : {
-              name,
-              kind: "tcp",
-              address: connector.address === null ? "" : showAddress(connector.address),
-              connections: connector.connections,
-              accepted: connector.accepted,
-              refused: connector.refused,
-              bytes: connector.bytesRead,
-            },
-      ),
+      sources: shell.sources.map(({ name, connector }) => ({ name, ...connector.status() })),
       sinks: shell.sinks.map((sink) => ({
         name: sink.name,
-        address: showAddress(sink.address),
+        address: sink.target,
         connected: sink.connected,
         muted_ms: sink.blockedSinceMs === null ? 0 : Math.round(now - sink.blockedSinceMs),
         queued_bytes: sink.queuedBytes,
-        sent_bytes: sink.bytesSent,
-        connections_lost: sink.connectionsLost,
-        at_risk_bytes: sink.bytesAtRisk,
+        ...sink.status(),
       })),
       stages: plan.stages.map((stage) => ({
         id: stage.id,

@@ -1,0 +1,56 @@
+/** From a sink's definition to its connector: the one place that knows all kinds. */
+import type { SinkDefinition } from "../api/graph.ts";
+import { unreachable } from "../base/assert.ts";
+import { ConfigError } from "../base/errors.ts";
+import type { Epoch } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { Address, Runtime } from "../runtime/runtime.ts";
+import type { SinkConnector, Vote } from "./connector.ts";
+import { TcpSinkConnector } from "./tcp_sink.ts";
+
+/** What a sink gets from its worker, whatever its kind. */
+export interface SinkSurroundings {
+  readonly runtime: Runtime;
+  readonly log: Log;
+  /** Of this worker. */
+  readonly worker: string;
+  /** For people: the operator id of the sink. */
+  readonly name: string;
+  /** Its entry in `outputs`, from 0; null: it needs none. */
+  readonly output: number | null;
+  /** `--out`, by position. */
+  readonly outputs: readonly Address[];
+  /** It is blocked above this, and free again at half of it. */
+  readonly queueBytesMax: number;
+  /** Are checkpoints taken? Without them `prepare` and `commit` never come. */
+  readonly checkpoints: boolean;
+  /** Wraps every completion, so that the worker flushes once behind it. An error thrown inside ends the worker. */
+  readonly turn: (run: () => void) => void;
+  /** Its `blocked` changed, or it connected for the first time, or it finished. */
+  readonly changed: () => void;
+  /** Answers `SinkTransactions.prepare`, once, in a turn. */
+  readonly voted: (epoch: Epoch, vote: Vote) => void;
+}
+
+/** @throws {ConfigError} If `--out` has no entry for it. */
+export function makeSink(definition: SinkDefinition<unknown>, surroundings: SinkSurroundings): SinkConnector {
+  const { runtime, log, name, queueBytesMax, turn, changed } = surroundings;
+  switch (definition.kind) {
+    case "tcp": {
+      const address = outputAddress(surroundings);
+      return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, turn, changed });
+    }
+    default:
+      return unreachable(definition.kind);
+  }
+}
+
+/** The entry of `--out` that the sink takes. */
+function outputAddress({ name, output, outputs }: SinkSurroundings): Address {
+  const address = output === null ? undefined : outputs[output];
+  if (address !== undefined) return address;
+  throw new ConfigError(
+    "sink_without_address",
+    `Sink "${name}" takes address ${(output ?? 0) + 1} of --out, which has ${outputs.length}: add --out HOST:PORT`,
+  );
+}

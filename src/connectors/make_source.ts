@@ -1,0 +1,61 @@
+/** From a source's definition to its connector: the one place that knows all kinds. */
+import type { GeneratorSource } from "../api/generator_source.ts";
+import type { SourceDefinition } from "../api/graph.ts";
+import { unreachable } from "../base/assert.ts";
+import type { Log } from "../base/log.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { SourceConnector } from "./connector.ts";
+import { GeneratorSourceConnector, type RecordMaker } from "./generator_source.ts";
+import { TcpSourceConnector } from "./tcp_source.ts";
+
+/** What a source gets from its worker, whatever its kind. */
+export interface SourceSurroundings {
+  readonly runtime: Runtime;
+  readonly log: Log;
+  /** Of the source, as planned. */
+  readonly name: string;
+  /** Wraps every completion, so that the worker flushes once behind it. An error thrown inside ends the worker. */
+  readonly turn: (run: () => void) => void;
+  /** Is anything behind this source unable to take more? Then nothing is read until `resume`. */
+  readonly blocked: () => boolean;
+  /** Longest payload in bytes: what the operator allows. A definition may allow less. */
+  readonly frameBytesMax: number;
+  readonly connectionsMax: number;
+  /** For a generator: asked for when it opens. */
+  readonly maker: (definition: GeneratorSource<unknown>) => RecordMaker;
+  /** Takes records of a generator. */
+  readonly values: (values: unknown[]) => void;
+  /** Takes `count` payloads, number `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
+  readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+}
+
+export function makeSource(definition: SourceDefinition<unknown>, surroundings: SourceSurroundings): SourceConnector {
+  const { runtime, log, name, turn, blocked, frames, values } = surroundings;
+  switch (definition.kind) {
+    case "generator":
+      return new GeneratorSourceConnector({
+        clock: runtime.clock,
+        log,
+        name,
+        rate: definition.rate,
+        maker: () => surroundings.maker(definition),
+        turn,
+        blocked,
+        values,
+      });
+    case "tcp":
+      return new TcpSourceConnector({
+        runtime,
+        log,
+        name,
+        framing: definition.framing,
+        frameBytesMax: surroundings.frameBytesMax,
+        connectionsMax: surroundings.connectionsMax,
+        turn,
+        blocked,
+        frames,
+      });
+    default:
+      return unreachable(definition);
+  }
+}
