@@ -141,12 +141,39 @@ const CODE = /\.([cm]?[jt]sx?|json|wasm|node)$/;
 /** What a module's text imports, each once, in order of appearance. */
 export function importsOf(text: string): readonly string[] {
   const found = new Set<string>();
-  // Comments may stand between the word and the name.
-  const gap = String.raw`(?:\s|\/\*[^]*?\*\/|\/\/[^\n]*\n)*`;
-  const word = String.raw`\b(?:from|import|require${gap}\(|import${gap}\()`;
-  const form = new RegExp(`${word}${gap}(["'\`])([^"'\`\\n$\\\\]+)\\1`, "g");
-  for (const [, , specifier] of text.matchAll(form)) found.add(specifier!);
+  const skipGap = gapSkipper(text);
+  for (const { 0: word, index } of text.matchAll(/\b(?:from|import|require)\b/g)) {
+    let at = skipGap(index + word.length);
+    if (word !== "from" && text[at] === "(") at = skipGap(at + 1);
+    else if (word === "require") continue;
+    const name = /(["'`])([^"'`\n$\\]{1,4096})\1/y;
+    name.lastIndex = at;
+    const match = name.exec(text);
+    if (match !== null) found.add(match[2]!);
+  }
   return [...found];
+}
+
+/** Goes behind blanks and comments, which may stand anywhere between the words of an import. Places asked for must rise. */
+function gapSkipper(text: string): (from: number) => number {
+  // The end of the comment found last: a text full of beginnings would otherwise be searched to its end for each.
+  let commentEnd = -1;
+  return (from) => {
+    for (let at = from; ; ) {
+      while (/\s/.test(text[at] ?? "x")) at++;
+      if (text.startsWith("//", at)) {
+        const end = text.indexOf("\n", at);
+        if (end === -1) return text.length;
+        at = end + 1;
+      } else if (text.startsWith("/*", at)) {
+        if (commentEnd < at + 2) commentEnd = text.indexOf("*/", at + 2);
+        if (commentEnd === -1) commentEnd = text.length;
+        at = commentEnd + 2;
+      } else {
+        return at;
+      }
+    }
+  };
 }
 
 function packageNameOf(specifier: string): string {

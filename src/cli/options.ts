@@ -233,10 +233,10 @@ export function splitHost(text: string, refuse: (reason: string) => ConfigError)
   const colon = text.indexOf(":");
   const host = colon === -1 ? text : text.slice(0, colon);
   const rest = colon === -1 ? "" : text.slice(colon);
-  if (host === "") throw refuse("the host is missing (0.0.0.0 listens on all addresses)");
-  if (rest.indexOf(":", 1) !== -1 && /^[0-9A-Fa-f:.]+$/.test(text)) {
+  if (/^[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*$/.test(text)) {
     throw refuse("there is more than one colon, and an IPv6 address goes in brackets, such as [::1]:7000");
   }
+  if (host === "") throw refuse("the host is missing (0.0.0.0 listens on all addresses)");
   if (!/^[A-Za-z0-9._-]{1,253}$/.test(host)) throw refuse("the host has characters that no host name has");
   return { host, rest };
 }

@@ -5,6 +5,7 @@ import { ConfigError } from "../base/errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { applicationDigest } from "./application_digest.ts";
 import { buildId, hex } from "./build_id.ts";
+import type { Command } from "./command.ts";
 import { type CompiledIn, workerCommand } from "./commands/worker.ts";
 import { report, runCommand } from "./run_command.ts";
 
@@ -28,6 +29,8 @@ export interface Platform {
  * workers belong together when their executables have the same content. Run from files, both are computed from these.
  */
 export async function runApplication({ runtime, code }: Platform, application: Application): Promise<void> {
+  const { host } = runtime;
+  let command: Command;
   try {
     if (!isApplication(application)) {
       throw new ConfigError(
@@ -35,12 +38,13 @@ export async function runApplication({ runtime, code }: Platform, application: A
         `run() got ${showType(application)}: hand it what application(...) returns, the default export of your module`,
       );
     }
-    const command = workerCommand(await compiledIn(runtime, application, code));
-    const { host } = runtime;
-    await runCommand(runtime, command, host.args[0] === "worker" ? host.args.slice(1) : host.args, host.calledAs);
+    command = workerCommand(await compiledIn(runtime, application, code));
   } catch (error) {
-    runtime.host.exit(report(runtime, error));
+    return host.exit(report(runtime, error));
   }
+  // As the loaded application is started, so may be this one: `program worker ...`.
+  const args = host.args[0] === "worker" ? host.args.slice(1) : host.args;
+  await runCommand(runtime, command, args, host.calledAs);
 }
 
 async function compiledIn(runtime: Runtime, application: Application, code: ProgramCode): Promise<CompiledIn> {

@@ -21,7 +21,9 @@ function lines(value: unknown, depth: number): string[] {
     });
   }
   return Object.entries(value).flatMap(([name, item]) => {
-    const label = `${indent}${printable(name).replaceAll("_", " ")}:`;
+    const label = `${indent}${printable(name)
+      .replaceAll("_", " ")
+      .replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`)}:`;
     return isInline(item) ? [`${label} ${inline(item)}`] : [label, ...lines(item, depth + 1)];
   });
 }

@@ -46,7 +46,9 @@ export const store = defineTool({
         const plan = await planClean(disk, path);
         await print(host, renderPlan(path, plan));
         if (isGiven(parsed, "dry-run")) return EXIT.done;
-        await print(host, renderCleaned(await carryOutClean(disk, plan)));
+        // What is kept has been said already.
+        const removals = plan.filter((step) => step.decision === "remove");
+        await print(host, renderCleaned(await carryOutClean(disk, removals)));
         return EXIT.done;
       }
     }
