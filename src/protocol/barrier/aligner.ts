@@ -51,7 +51,10 @@ export class Aligner {
   /** @param behind The epoch that this worker starts from: barriers up to it are stragglers. */
   constructor(exchanges: readonly AlignerExchange[], peers: readonly WorkerName[], behind: Epoch) {
     exchanges.forEach((exchange, index) => {
-      assert(exchange.fromExchanges.every((before) => before < index), "exchanges have an order");
+      assert(
+        exchange.fromExchanges.every((before) => before < index),
+        "exchanges have an order",
+      );
     });
     this.#exchanges = exchanges;
     this.#peers = peers;

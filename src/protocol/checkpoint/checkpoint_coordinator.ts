@@ -23,7 +23,13 @@ export type CheckpointEvent =
   /** Somebody wants one now. */
   | { readonly kind: "asked"; readonly request: number }
   /** A worker's part is durable, and its sinks vote for it. */
-  | { readonly kind: "stored"; readonly from: WorkerName; readonly epoch: Epoch; readonly stateBytes: number; readonly writtenBytes: number }
+  | {
+      readonly kind: "stored";
+      readonly from: WorkerName;
+      readonly epoch: Epoch;
+      readonly stateBytes: number;
+      readonly writtenBytes: number;
+    }
   /** A worker could not store its part, or a sink votes against it. `rollBack`: what it gave out cannot be kept. */
   | {
       readonly kind: "failed";
@@ -78,7 +84,13 @@ type State =
       stateBytes: number;
       writtenBytes: number;
     }
-  | { readonly kind: "deciding"; readonly epoch: Epoch; readonly since: Millis; readonly stateBytes: number; readonly writtenBytes: number };
+  | {
+      readonly kind: "deciding";
+      readonly epoch: Epoch;
+      readonly since: Millis;
+      readonly stateBytes: number;
+      readonly writtenBytes: number;
+    };
 
 export class CheckpointCoordinator {
   readonly #config: CheckpointConfig;
@@ -131,7 +143,11 @@ export class CheckpointCoordinator {
       case "tick":
         if (state.kind === "resting" && now >= state.next) return this.#begin(now);
         if (state.kind === "collecting" && now - state.since >= this.#config.deadlineMs) {
-          return this.#abort(state.epoch, `not complete within ${this.#config.deadlineMs} ms: waits for ${[...state.waiting].sort().join(", ")}`, now);
+          return this.#abort(
+            state.epoch,
+            `not complete within ${this.#config.deadlineMs} ms: waits for ${[...state.waiting].sort().join(", ")}`,
+            now,
+          );
         }
         return [];
       case "asked":
@@ -141,7 +157,8 @@ export class CheckpointCoordinator {
         this.#asking.push(event.request);
         return state.kind === "resting" ? this.#begin(now) : [];
       case "stored": {
-        if (state.kind !== "collecting" || state.epoch !== event.epoch || !state.waiting.delete(event.from)) return this.#straggler();
+        if (state.kind !== "collecting" || state.epoch !== event.epoch || !state.waiting.delete(event.from))
+          return this.#straggler();
         state.stateBytes += event.stateBytes;
         state.writtenBytes += event.writtenBytes;
         if (state.waiting.size > 0) return [];
@@ -164,7 +181,9 @@ export class CheckpointCoordinator {
       case "suspend": {
         // One that is being decided may exist by now: what is on disk will tell, so nothing is said about it.
         const effects: CheckpointEffect[] =
-          state.kind === "collecting" ? [{ kind: "abort", epoch: state.epoch, reason: event.reason, failures: this.#failures }] : [];
+          state.kind === "collecting"
+            ? [{ kind: "abort", epoch: state.epoch, reason: event.reason, failures: this.#failures }]
+            : [];
         for (const request of this.#asking.splice(0)) {
           effects.push({ kind: "answer", request, complete: null, reason: event.reason });
         }
@@ -201,7 +220,9 @@ export class CheckpointCoordinator {
     this.#rest(now);
     return [
       { kind: "abort", epoch, reason, failures: this.#failures },
-      ...this.#asking.splice(0).map((request): CheckpointEffect => ({ kind: "answer", request, complete: null, reason })),
+      ...this.#asking
+        .splice(0)
+        .map((request): CheckpointEffect => ({ kind: "answer", request, complete: null, reason })),
     ];
   }
 
@@ -213,7 +234,9 @@ export class CheckpointCoordinator {
     const summary: CheckpointSummary = { epoch, durationMs: now - since, stateBytes, writtenBytes };
     return [
       { kind: "complete", epoch, summary },
-      ...this.#asking.splice(0).map((request): CheckpointEffect => ({ kind: "answer", request, complete: epoch, reason: "" })),
+      ...this.#asking
+        .splice(0)
+        .map((request): CheckpointEffect => ({ kind: "answer", request, complete: epoch, reason: "" })),
     ];
   }
 

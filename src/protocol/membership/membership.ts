@@ -478,7 +478,7 @@ export class Membership {
 
   #isLinked(peer: WorkerName): boolean {
     const known = this.#peers.get(peer);
-    return known !== undefined && known.control && known.data;
+    return known?.control === true && known.data;
   }
 
   #full(name: WorkerName, members: readonly WorkerName[]): Admission {

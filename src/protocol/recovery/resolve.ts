@@ -1,0 +1,83 @@
+/**
+ * Which checkpoint everyone returns to, or why none will do: one pure decision over facts (design 3.8).
+ *
+ * The coordinator's decision record says which epoch exists. A worker reported its part durable before that record was
+ * written, so a worker that has not got it has lost something since.
+ */
+import type { Epoch, WorkerName } from "../../base/ids.ts";
+
+/** What one worker has on its disk. */
+export interface WorkerFacts {
+  /** Epochs that it can restore, ascending; 0 (empty) is always possible and never listed. */
+  readonly epochs: readonly Epoch[];
+  /** The highest epoch that it has written anything of, complete or not. */
+  readonly written: Epoch;
+}
+
+export interface RecoveryFacts {
+  /** The last epoch that was decided; 0: none ever was. */
+  readonly decided: Epoch;
+  readonly workers: ReadonlyMap<WorkerName, WorkerFacts>;
+  /** `--accept-state-loss`: a worker that lost its part starts empty, instead of nobody starting at all. */
+  readonly acceptStateLoss: boolean;
+}
+
+export type Resolution =
+  | {
+      readonly kind: "restore";
+      readonly epoch: Epoch;
+      /** These start empty, since what they had is lost and that was accepted. */
+      readonly empty: readonly WorkerName[];
+      /** No epoch up to this one may be used again. */
+      readonly used: Epoch;
+    }
+  | { readonly kind: "refuse"; readonly refusals: readonly Refusal[] };
+
+export interface Refusal {
+  readonly worker: WorkerName;
+  readonly code: "state_ahead" | "state_lost" | "state_stale";
+  /** For that worker's operator. */
+  readonly sentence: string;
+}
+
+export function resolve(facts: RecoveryFacts): Resolution {
+  const { decided, workers, acceptStateLoss } = facts;
+  const refusals: Refusal[] = [];
+  const empty: WorkerName[] = [];
+  let used = decided;
+  for (const [worker, { epochs, written }] of workers) {
+    used = Math.max(used, written);
+    if (decided === 0 || epochs.includes(decided)) continue;
+    if (acceptStateLoss) empty.push(worker);
+    else refusals.push(refusalOf(worker, decided, epochs));
+  }
+  if (refusals.length > 0) return { kind: "refuse", refusals };
+  return { kind: "restore", epoch: decided, empty, used };
+}
+
+function refusalOf(worker: WorkerName, decided: Epoch, epochs: readonly Epoch[]): Refusal {
+  const remedy =
+    "give it back the resilience directory that it had, or start the initializer with --accept-state-loss to go on with empty state for this worker";
+  const last = epochs.at(-1);
+  if (last === undefined) {
+    return {
+      worker,
+      code: "state_lost",
+      sentence: `the cluster is at checkpoint ${decided}, and worker "${worker}" has no checkpoint at all: its files are lost; ${remedy}`,
+    };
+  }
+  if (last < decided) {
+    return {
+      worker,
+      code: "state_stale",
+      sentence: `the cluster is at checkpoint ${decided}, and the newest one that worker "${worker}" has is ${last}: its files are an old copy; ${remedy}`,
+    };
+  }
+  return {
+    worker,
+    code: "state_ahead",
+    sentence:
+      `the cluster's last decided checkpoint is ${decided}, and worker "${worker}" has only ${epochs.join(", ")}: ` +
+      `the initializer's files are an old copy, or this worker's are of another run; ${remedy}`,
+  };
+}
