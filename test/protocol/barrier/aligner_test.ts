@@ -86,7 +86,7 @@ interface Worker {
 }
 
 /** Workers that send numbered batches to each other over ordered links, in an order that `choices` decides. */
-function runCuts(count: number, exchanges: number[][], choices: number[]): number {
+function runCuts(count: number, exchanges: readonly (readonly number[])[], choices: readonly number[]): number {
   const names = Array.from({ length: count }, (_, i) => `w${i}`);
   const links = new Map<string, (number | { barrier: number; exchange: number })[]>();
   for (const a of names) for (const b of names) if (a !== b) links.set(`${a}>${b}`, []);
@@ -175,7 +175,7 @@ function runCuts(count: number, exchanges: number[][], choices: number[]): numbe
         if (other === worker) continue;
         for (let exchange = 0; exchange < exchanges.length; exchange++) {
           const sent = other.cuts.get(cut)!.sent.get(`${worker.name}/${exchange}`) ?? 0;
-          const taken = mine.taken.get(`${other.name}/${exchange}`) ?? 0;
+          const taken: number = mine.taken.get(`${other.name}/${exchange}`) ?? 0;
           assert.equal(taken, sent, `epoch ${cut}, exchange ${exchange}, ${other.name} to ${worker.name}`);
         }
       }
