@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ProtocolError } from "../../../src/base/errors.ts";
+import { encodeCbor } from "../../../src/wire/cbor.ts";
+import type { ControlMessage } from "../../../src/wire/control.ts";
+import { decodeControlMessage, encodeControlMessage } from "../../../src/wire/control_codec.ts";
+
+const member = { name: "w1", control: { host: "10.0.0.1", port: 7000 }, data: { host: "::1", port: 65_535 } };
+const report = { worker: "w1", complete: false, leftBehind: "3 batches" };
+
+const EACH: readonly ControlMessage[] = [
+  {
+    kind: "form",
+    clusterId: "0f".repeat(16),
+    generation: 1,
+    routingVersion: 1,
+    keyGroupCount: 1_024,
+    members: [{ ...member, name: "initializer" }, member],
+  },
+  { kind: "form_saved" },
+  { kind: "formed" },
+  { kind: "phase_reached", phase: 3 },
+  { kind: "work" },
+  { kind: "stop_requested", reason: "SIGTERM" },
+  { kind: "stop", reason: "SIGTERM", deadlineMs: 7_999.5 },
+  { kind: "drained", ...report },
+  { kind: "exit", reports: [report, { worker: "w2", complete: true, leftBehind: "" }] },
+  { kind: "moved", members: [member] },
+  { kind: "query", query: "status", request: 7 },
+  { kind: "answer", request: 7, body: { a: [1, "x", null, true, { b: 1.5 }] } },
+];
+
+test("every control message comes out as it went in", () => {
+  for (const message of EACH) {
+    const decoded = decodeControlMessage(encodeControlMessage(message));
+    assert.equal(JSON.stringify(decoded), JSON.stringify(message));
+  }
+});
+
+test("a control message without one of its fields, or with one of another type, is refused and says which", () => {
+  let tried = 0;
+  for (const message of EACH) {
+    for (const field of Object.keys(message)) {
+      for (const value of [undefined, -1, 1.25, {}, ["x"], Number.NaN, "\u0000"]) {
+        const isFree = field === "body" || (field === "deadlineMs" && value === 1.25);
+        const isText = (field === "reason" || field === "leftBehind") && typeof value === "string";
+        if (isFree || isText) continue;
+        const bytes = encodeCbor({ ...message, [field]: value });
+        assert.throws(
+          () => decodeControlMessage(bytes),
+          (error: ProtocolError) => error.code === "bad_control_message",
+          `${message.kind}.${field} = ${value}`,
+        );
+        tried++;
+      }
+    }
+  }
+  assert.ok(tried > 100);
+});
+
+test("names, addresses and counts out of bounds are refused", () => {
+  const form = EACH[0]!;
+  const refused = (change: object) =>
+    assert.throws(() => decodeControlMessage(encodeCbor({ ...form, ...change })), { code: "bad_control_message" });
+  refused({ members: [{ ...member, name: "../x" }] });
+  refused({ members: [{ ...member, control: { host: "a b", port: 1 } }] });
+  refused({ members: [{ ...member, control: { host: "a", port: 0 } }] });
+  refused({ members: [{ ...member, control: { host: "a", port: 65_536 } }] });
+  refused({ members: Array.from({ length: 257 }, () => member) });
+  refused({ clusterId: "0F".repeat(16) });
+  refused({ generation: 0 });
+  assert.throws(() => decodeControlMessage(encodeCbor([])), { code: "bad_control_message" });
+  assert.throws(() => decodeControlMessage(encodeCbor({ kind: "toString" })), { code: "bad_control_message" });
+  assert.throws(() => decodeControlMessage(encodeCbor({ kind: "stop", reason: "x".repeat(5_000), deadlineMs: 1 })), {
+    code: "bad_control_message",
+  });
+});
+
+test("fields nobody knows are left out", () => {
+  const decoded = decodeControlMessage(encodeCbor({ kind: "work", extra: 1, __proto__: { polluted: true } }));
+  assert.deepEqual(Object.keys(decoded), ["kind"]);
+});
+
+test("bytes at random are a control message or a ProtocolError, nothing else", () => {
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 40 }),
+    fc
+      .tuple(fc.constantFrom(...EACH), fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { maxLength: 3 }))
+      .map(([message, changes]) => {
+        const encoded = encodeControlMessage(message);
+        for (const [at, value] of changes) encoded[at % encoded.length] = value;
+        return encoded;
+      }),
+  );
+  fc.assert(
+    fc.property(bytes, (each) => {
+      try {
+        decodeControlMessage(each);
+      } catch (error) {
+        assert.ok(error instanceof ProtocolError, String(error));
+      }
+    }),
+    { numRuns: 20_000 },
+  );
+});
