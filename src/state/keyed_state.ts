@@ -48,9 +48,11 @@ export class KeyedState<S extends object> {
 }
 
 /**
- * A copy that holds on to nothing else. A text cut out of a longer one may keep all of that alive: in Bun each key that was
- * kept would hold the 64 KiB it was read in.
+ * A copy that holds on to nothing else. A text cut out of a longer one may keep all of that alive: each key would hold the
+ * 64 KiB it was read in. (Through code units, since an encoder would fold lone surrogates.)
  */
 function ownText(text: string): string {
-  return JSON.parse(JSON.stringify(text)) as string;
+  const units = new Array<number>(text.length);
+  for (let i = 0; i < text.length; i++) units[i] = text.charCodeAt(i);
+  return String.fromCharCode.apply(null, units);
 }
