@@ -1,6 +1,7 @@
 /** `dist/tammar-shutdown`: this one command as an executable of its own. */
-import { platform } from "../run/platform.ts";
+
 import { shutdown } from "./commands/shutdown.ts";
+import { platform } from "./main_platform.ts";
 import { runCommand } from "./run_command.ts";
 
 const { runtime } = await platform();

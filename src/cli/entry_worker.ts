@@ -1,6 +1,7 @@
 /** `dist/tammar-worker`: this one command as an executable of its own. */
-import { platform } from "../run/platform.ts";
+
 import { worker } from "./commands/worker.ts";
+import { platform } from "./main_platform.ts";
 import { runCommand } from "./run_command.ts";
 
 const { runtime } = await platform();

@@ -12,7 +12,7 @@ import { shrink } from "./commands/shrink.ts";
 import { shutdown } from "./commands/shutdown.ts";
 import { store } from "./commands/store.ts";
 import { worker } from "./commands/worker.ts";
-import { commandHelp, programHelp } from "./help.ts";
+import { programHelp } from "./help.ts";
 import type { Installer } from "./installer.ts";
 import { nearest } from "./nearest.ts";
 import { report, runCommand } from "./run_command.ts";
@@ -40,7 +40,7 @@ export async function main(runtime: Runtime, installer: Installer): Promise<void
       return leave(runtime, `tammar ${VERSION}\n`);
     case "help": {
       const command = commands.find((candidate) => candidate.name === rest[0]);
-      if (command !== undefined) return leave(runtime, commandHelp(command, `tammar ${command.name}`));
+      if (command !== undefined) return runCommand(runtime, command, ["--help"], `tammar ${command.name}`);
       if (rest[0] === undefined) return leave(runtime, programHelp(commands));
       return host.exit(report(runtime, unknownCommand(rest[0], commands)));
     }

@@ -13,8 +13,8 @@
  * @module
  */
 import type { Application } from "../api/application.ts";
+import { platform } from "../cli/main_platform.ts";
 import { runApplication } from "../cli/run_application.ts";
-import { platform } from "./platform.ts";
 
 /**
  * Runs one worker of `application` as the command line says, and ends the process with its exit status.

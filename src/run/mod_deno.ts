@@ -5,8 +5,8 @@
  * @module
  */
 import type { Application } from "../api/application.ts";
+import { createPlatform } from "../cli/main_platform_deno.ts";
 import { runApplication } from "../cli/run_application.ts";
-import { createPlatform } from "./on_deno.ts";
 
 /** Runs one worker of `application` as the command line says, and ends the process with its exit status; see `mod.ts`. */
 export async function run(application: Application): Promise<void> {

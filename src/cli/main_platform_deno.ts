@@ -1,5 +1,5 @@
-import type { Platform } from "../cli/run_application.ts";
 import { createDenoRuntime } from "../runtime/deno.ts";
+import type { Platform } from "./run_application.ts";
 
 /** Of Deno's interface, as much as is needed here. */
 declare const Deno: {

@@ -1,7 +1,7 @@
 import * as library from "../../mod.ts";
-import type { Platform } from "../cli/run_application.ts";
-import * as run from "../cli/run_refused.ts";
 import { createBunRuntime } from "../runtime/bun.ts";
+import type { Platform } from "./run_application.ts";
+import * as run from "./run_refused.ts";
 
 export function createPlatform(): Platform {
   return {
