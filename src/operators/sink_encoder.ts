@@ -54,10 +54,13 @@ function tryEncodeBatch(
   count: number,
 ): EncodedRecords | null {
   try {
-    const { bytes, ends } = encodeBatch(values.length === count ? values : values.slice(0, count));
+    const encoded: unknown = encodeBatch(values.length === count ? values : values.slice(0, count));
+    if (encoded instanceof Promise) throw refusePromise("encodeBatch", encoded);
+    const { bytes, ends } = encoded as EncodedRecords;
     if (ends.length !== count || (count > 0 && ends[count - 1] !== bytes.length)) return null;
     for (let i = 1; i < count; i++) if (ends[i]! < ends[i - 1]!) return null;
-    return { bytes, ends };
+    // Copies, since the author may use the same buffers again.
+    return { bytes: bytes.slice(), ends: ends.slice() };
   } catch {
     return null;
   }

@@ -68,7 +68,9 @@ export class SourceDecoder {
     const { decodeBatch } = this.#definition;
     if (decodeBatch === undefined) return null;
     try {
-      const values = decodeBatch(bytes, frames);
+      const values: unknown = decodeBatch(bytes, frames);
+      if (values instanceof Promise) throw refusePromise("decodeBatch", values);
+      if (!Array.isArray(values)) return null;
       return values.length === frames.count ? values.filter((value) => value !== undefined) : null;
     } catch {
       return null;
@@ -90,7 +92,7 @@ export class SourceDecoder {
           at++;
         }
       } catch (error) {
-        this.#report("event time", error);
+        this.#report("event_time", error);
         i++;
       }
     }

@@ -92,7 +92,7 @@ test("a value without a usable event time is reported and dropped", () => {
   assert.deepEqual([...batch.times].slice(0, batch.count), [1, 2, 3]);
   assert.deepEqual(
     errors.map(({ during }) => during),
-    ["event time", "event time", "event time"],
+    ["event_time", "event_time", "event_time"],
   );
   assert.equal(batch.watermark, 3);
 });
@@ -119,6 +119,7 @@ test("decodeBatch is taken where it gives one value a frame; otherwise decode fi
     () => ["one too few"],
     () => assert.fail("threw"),
     () => undefined as unknown as string[],
+    () => Promise.reject(new Error("ignored")) as unknown as string[],
   ]) {
     const { decode, errors } = decoderOf<string>({ decode: text, decodeBatch });
     assert.deepEqual(decode(["a", "b"]).values, ["a", "b"]);
