@@ -132,8 +132,8 @@ export class Stop {
     switch (message.kind) {
       case "stop_requested":
         if (state.kind === "running" || state.kind === "asking") return this.#coordinate(message.reason, peers, now);
-        // Who is asking was not told, or the two crossed: then it is told twice, which changes nothing.
-        return this.#peerConnected(from, now);
+        // Who was told already is answered by that: the two messages crossed.
+        return state.kind === "draining" && !state.told.has(from) ? this.#peerConnected(from, now) : [];
       case "stop":
         return this.#told(from, message.reason, Math.min(message.deadlineMs, this.#stopMs), now);
       case "drained": {
