@@ -53,7 +53,7 @@ export function createLogger(host: Host, clock: Clock, options: LoggerOptions): 
     ],
   });
   const tell = (level: LogLevel, code: string, text: string) =>
-    consola[level]({ message: printable(text, TEXT_LENGTH_MAX), tag: code });
+    consola[level]({ args: [printable(text, TEXT_LENGTH_MAX)], tag: code });
   writer.onDropped = (count) =>
     tell("warn", "log_dropped", `${count} lines of this log were dropped: nobody read standard output fast enough`);
   const repeats = new RepeatLimit(clock, tell);

@@ -2,6 +2,7 @@
 import { ConfigError, EXIT } from "../base/errors.ts";
 import { printable } from "../base/log.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { buildId } from "./build_id.ts";
 import type { Command } from "./command.ts";
 import { linksCommand } from "./commands/links.ts";
 import { metrics } from "./commands/metrics.ts";
@@ -37,7 +38,7 @@ export async function main(runtime: Runtime, installer: Installer): Promise<void
     case "--version":
     case "-V":
     case "version":
-      return leave(runtime, `tammar ${VERSION}\n`);
+      return leave(runtime, `tammar ${VERSION} (build ${await buildId(runtime)})\n`);
     case "help": {
       const command = commands.find((candidate) => candidate.name === rest[0]);
       if (command !== undefined) return runCommand(runtime, command, ["--help"], `tammar ${command.name}`);

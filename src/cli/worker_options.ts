@@ -133,7 +133,7 @@ const HELP: OptionSpec = { name: "help", letter: "h", value: null, help: "Show t
 export const LATER_OPTIONS = LATER;
 /** What `--help` shows. */
 export const WORKER_OPTIONS: readonly OptionSpec[] = [...WORKING, HELP];
-const KNOWN: readonly OptionSpec[] = [...WORKING, HELP, ...LATER, ...DEAD];
+const KNOWN: readonly OptionSpec[] = [...WORKER_OPTIONS, ...LATER, ...DEAD];
 
 /** What the command line alone says: everything but the application. */
 export interface WorkerOptions {
@@ -153,8 +153,6 @@ export interface WorkerOptions {
   readonly logFormat: LogFormat;
   /** `null`: the application is compiled into this executable. */
   readonly applicationModule: string | null;
-  /** To be said once the log is there: options without effect. */
-  readonly warnings: readonly string[];
 }
 
 /** Where a worker finds itself: what the command line leaves open. */
@@ -225,7 +223,6 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
     logLevel,
     logFormat,
     applicationModule,
-    warnings: ignoredOptions(parsed, isInitializer),
   };
   if (isInitializer) {
     if (data === null) {
@@ -385,9 +382,13 @@ const LATER_REASONS: Readonly<Record<string, string>> = {
   join: "joining a running cluster comes",
 };
 
-function ignoredOptions(parsed: ParsedArguments, isInitializer: boolean): readonly string[] {
-  const spellings = DEAD.flatMap(({ name }) => parsed.given.get(name)?.spelling ?? []);
-  if (isInitializer)
+function ignoredOptions(
+  parsed: ParsedArguments,
+  dead: readonly OptionSpec[],
+  role: WorkerOptions["role"],
+): readonly string[] {
+  const spellings = dead.flatMap(({ name }) => parsed.given.get(name)?.spelling ?? []);
+  if (role === "initializer")
     spellings.push(...["my-control", "my-data"].flatMap((name) => parsed.given.get(name)?.spelling ?? []));
   if (spellings.length === 0) return [];
   const subject = spellings.length === 1 ? "this option has" : "these options have";
@@ -466,6 +467,8 @@ function ownArguments(args: readonly string[]): readonly string[] {
 export interface CheckedApplication {
   readonly values: Readonly<Record<string, unknown>>;
   readonly plan: Plan;
+  /** To be said once the log is there: options without effect. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -481,7 +484,9 @@ export function checkApplication(
 ): CheckedApplication {
   const specs = applicationOptions(application.options);
   refuseTakenNames(application.name, specs);
-  const known = [...KNOWN, ...specs];
+  // An option that does nothing may be one of the application's own.
+  const dead = DEAD.filter((option) => specs.every((spec) => spec.name !== option.name));
+  const known = [...WORKER_OPTIONS, ...LATER, ...dead, ...specs];
   const parsed = parseArguments(ownArguments(args), known);
   if (!application.wantsRawArguments) refuseUnknown(parsed, known);
   const values = readOptionValues(application.options, optionTexts(application.options, parsed));
@@ -494,7 +499,7 @@ export function checkApplication(
   });
   checkInputs(options, plan);
   checkOutputs(options, plan);
-  return { values, plan };
+  return { values, plan, warnings: ignoredOptions(parsed, dead, options.role) };
 }
 
 /** The table of an application's own options. */
@@ -509,7 +514,7 @@ export function applicationOptions(specs: OptionSpecs): readonly OptionSpec[] {
 }
 
 function refuseTakenNames(application: string, specs: readonly OptionSpec[]): void {
-  const taken = specs.find((spec) => KNOWN.some((known) => known.name === spec.name));
+  const taken = specs.find((spec) => [...WORKER_OPTIONS, ...LATER].some((known) => known.name === spec.name));
   if (taken === undefined) return;
   throw new ConfigError(
     "option_name_taken",

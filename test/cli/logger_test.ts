@@ -86,6 +86,13 @@ test("a text line has time, level, worker and the text exactly as it was given",
   ]);
 });
 
+test("an empty text is an empty text", async () => {
+  const desk = new Desk();
+  desk.logger().info("empty", "");
+  await settled();
+  assert.deepEqual(desk.lines, ["2026-01-01T00:00:00.000Z INFO  worker1: "]);
+});
+
 test("a JSON line is one object with time, level, worker, code and text", async () => {
   const desk = new Desk();
   desk.logger("info", "json").error("port_in_use", 'port "7000" in use');

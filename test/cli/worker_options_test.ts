@@ -61,7 +61,6 @@ test("the harness's command line of an initializer is read", () => {
     { host: "127.0.0.1", port: 7101 },
   ]);
   assert.equal(options.resilienceDir, "/tmp/res");
-  assert.deepEqual(options.warnings, []);
 });
 
 test("short letters mean what they meant in the original", () => {
@@ -221,30 +220,6 @@ for (const [what, args, message] of WRONG) {
   });
 }
 
-test("dead options are accepted, with one warning that names them as they were written", () => {
-  const { warnings } = read([
-    ...INITIALIZER,
-    ...["-f", "x", "--stop-pause", "2_000", "--resilience-dos-server=h:1", "--resilience-enable-io-journal"],
-    ...[
-      "--resilience-no-local-file-io",
-      "--spike-seed",
-      "1",
-      "--spike-prob",
-      "0.5",
-      "--spike-margin",
-      "1",
-      "--spike-drop",
-    ],
-    ...["--worker-name", "x", "--stage", "y"],
-  ]);
-  assert.equal(warnings.length, 1);
-  assert.equal(
-    warnings[0],
-    "Ignoring -f, --stop-pause, --resilience-dos-server, --resilience-enable-io-journal, --resilience-no-local-file-io, " +
-      "--spike-seed, --spike-prob, --spike-margin, --spike-drop, --worker-name, --stage: these options have no effect here",
-  );
-});
-
 const WORDS = application(
   "Words",
   {
@@ -266,6 +241,50 @@ function check(...args: string[]) {
   const all = [...INITIALIZER, ...args];
   return checkApplication(all, read(all), WORDS);
 }
+
+test("dead options are accepted, with one warning that names them as they were written", () => {
+  const { warnings } = check(
+    ...ADDRESSES,
+    ...["--depth", "1"],
+    ...["-f", "x", "--stop-pause", "2_000", "--resilience-dos-server=h:1", "--resilience-enable-io-journal"],
+    ...[
+      "--resilience-no-local-file-io",
+      "--spike-seed",
+      "1",
+      "--spike-prob",
+      "0.5",
+      "--spike-margin",
+      "1",
+      "--spike-drop",
+    ],
+    ...["--worker-name", "x", "--stage", "y"],
+  );
+  assert.equal(warnings.length, 1);
+  assert.equal(
+    warnings[0],
+    "Ignoring -f, --stop-pause, --resilience-dos-server, --resilience-enable-io-journal, --resilience-no-local-file-io, " +
+      "--spike-seed, --spike-prob, --spike-margin, --spike-drop, --worker-name, --stage: these options have no effect here",
+  );
+});
+
+test("an initializer is told that --my-control and --my-data do nothing there, and nothing else", () => {
+  assert.deepEqual(check(...ADDRESSES, "--depth", "1").warnings, []);
+  assert.deepEqual(check(...ADDRESSES, "--depth", "1", "-x", "h:1").warnings, [
+    "Ignoring -x: this option has no effect here",
+  ]);
+});
+
+test("an application may have an option of its own where the original's does nothing", () => {
+  const staged = application("Staged", { options: { stage: option.string({ default: "" }) } }, () =>
+    source("words", tcpSource({ framing: framed.u32, decode: (payload) => payload.text() })).toSink(
+      tcpSink({ encode: (word) => word }),
+    ),
+  );
+  const all = [...INITIALIZER, ...ADDRESSES, "--stage", "two"];
+  const { values, warnings } = checkApplication(all, read(all), staged);
+  assert.equal(values["stage"], "two");
+  assert.deepEqual(warnings, []);
+});
 
 test("an application's own options are read from the same command line", () => {
   assert.deepEqual(

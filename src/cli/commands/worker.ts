@@ -103,7 +103,7 @@ async function runOneWorker({ runtime, args }: Invocation, compiledIn: CompiledI
     timing: DEFAULT_TIMING,
     limits: DEFAULT_LIMITS,
   };
-  return superviseWorker(runtime, config, options);
+  return superviseWorker(runtime, config, options, checked.warnings);
 }
 
 async function load(runtime: Runtime, module: string): Promise<CompiledIn> {
@@ -111,11 +111,16 @@ async function load(runtime: Runtime, module: string): Promise<CompiledIn> {
   return { application, codeDigest: await applicationDigest(runtime, path), buildId: await buildId(runtime) };
 }
 
-async function superviseWorker(runtime: Runtime, config: WorkerConfig, options: WorkerOptions): Promise<ExitStatus> {
+async function superviseWorker(
+  runtime: Runtime,
+  config: WorkerConfig,
+  options: WorkerOptions,
+  warnings: readonly string[],
+): Promise<ExitStatus> {
   const { host, clock } = runtime;
   const log = createLogger(host, clock, { level: options.logLevel, format: options.logFormat, worker: config.name });
   host.onUncaught((error) => void fail(runtime, log, error).then((status) => host.exit(status)));
-  for (const warning of options.warnings) log.warn("option_ignored", warning);
+  for (const warning of warnings) log.warn("option_ignored", warning);
   try {
     const status = await runWorker(config, runtime, log);
     await log.flush(FLUSH_MS);
