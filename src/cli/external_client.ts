@@ -11,6 +11,7 @@ import {
 } from "../wire/external.ts";
 import { FrameSplitter } from "../wire/frame.ts";
 import { addressText } from "./options.ts";
+import { within } from "./terminal.ts";
 
 export const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -80,8 +81,8 @@ export class ExternalClient {
       const answer = this.#answers.shift();
       if (answer !== undefined) return { kind: "answer", answer };
       this.#reading ??= this.#read();
-      const outcome = await orTimeout(this.#clock, until - this.#clock.monotonicMs(), this.#reading);
-      if (outcome === "timeout") return { kind: "timeout" };
+      const outcome = await within(this.#clock, Math.max(0, until - this.#clock.monotonicMs()), this.#reading);
+      if (outcome === undefined) return { kind: "timeout" };
       this.#reading = null;
       if (outcome === "ended") return { kind: "ended" };
     }
@@ -135,19 +136,3 @@ const CONNECT_REASONS: Readonly<Record<string, string>> = {
   unresolvable: "there is no host of this name",
   unreachable: "there is no way to this host",
 };
-
-function orTimeout<T>(clock: Clock, timeoutMs: Millis, work: Promise<T>): Promise<T | "timeout"> {
-  return new Promise((resolve, reject) => {
-    const cancel = clock.startTimer(Math.max(0, timeoutMs), () => resolve("timeout"));
-    work.then(
-      (value) => {
-        cancel();
-        resolve(value);
-      },
-      (error) => {
-        cancel();
-        reject(error);
-      },
-    );
-  });
-}

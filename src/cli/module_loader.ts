@@ -4,6 +4,7 @@ import { showType } from "../api/graph.ts";
 import { ConfigError } from "../base/errors.ts";
 import { printable } from "../base/log.ts";
 import type { Disk, Host, Runtime } from "../runtime/runtime.ts";
+import { within } from "./terminal.ts";
 import { describeUserError } from "./user_error.ts";
 
 export interface LoadedModule {
@@ -12,19 +13,28 @@ export interface LoadedModule {
   readonly application: Application;
 }
 
+/** A module that waits for something at its top level gets so long. */
+const LOAD_TIMEOUT_MS = 30_000;
+
 const ENDINGS = [".ts", ".js", ".mjs"] as const;
 
 /** @throws {ConfigError} `module_not_found`, `module_not_loaded`, `module_without_application`. */
 export async function loadApplication(runtime: Runtime, name: string): Promise<LoadedModule> {
   const path = await findModule(runtime.disk, runtime.host, name);
-  let exports: Record<string, unknown>;
+  let exports: Record<string, unknown> | undefined;
   try {
-    exports = await runtime.host.importModule(path);
+    exports = await within(runtime.clock, LOAD_TIMEOUT_MS, runtime.host.importModule(path));
   } catch (error) {
     throw new ConfigError(
       "module_not_loaded",
       `Cannot load application module ${printable(path)}: ${describeUserError(error)}`,
       { cause: error },
+    );
+  }
+  if (exports === undefined) {
+    throw new ConfigError(
+      "module_not_loaded",
+      `Cannot load application module ${printable(path)}: it is not ready after ${LOAD_TIMEOUT_MS / 1000} s; does it await something that never comes?`,
     );
   }
   return { path, application: applicationOf(path, exports) };

@@ -146,6 +146,19 @@ test("a module without an application says what it exports instead", async () =>
   );
 });
 
+test("a module that never becomes ready is refused at a deadline", async () => {
+  await withFolder(async (folder) => {
+    writeFiles(folder, { "app.ts": "" });
+    const real = await runtimeIn(folder);
+    const clock = {
+      ...real.clock,
+      startTimer: (_delayMs: number, fire: () => void) => real.clock.startTimer(20, fire),
+    };
+    const host = { ...real.host, importModule: () => new Promise<never>(() => {}) };
+    assert.match(await refusal(loadApplication({ ...real, clock, host }, "./app.ts")), /not ready after 30 s/);
+  });
+});
+
 test("messages of user code can't write control characters to a terminal", async () => {
   const message = await load(`throw new Error("a\\u001b[2Jb\\nc");`);
   assert.ok(!message.includes("\u001b"));
