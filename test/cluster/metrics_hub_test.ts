@@ -39,15 +39,23 @@ test("tammar metrics prints what both workers report, as JSON lines", async () =
   await withCluster(words(counts, port), async (cluster) => {
     const hub = cluster.run("hub", ["metrics", "--listen", `${host}:${port}`, "--json"]);
     await cluster.startAll();
-    // Something for the other worker too: a period without records reports nothing.
+    // Words of both workers, at the other one too: a period is reported with the first record after its end.
     const other = await Sender.open(cluster.sourcePort(1, "words"));
-    await other.send(wordList(50));
+    const words = wordList(50);
+    let stop = false;
+    const pacing = other.pace(
+      (index) => words[index % words.length] as string,
+      500,
+      () => stop,
+    );
     await assertCounts(cluster, counts, "measured");
     await waitFor(() => ["initializer", "worker1"].every((name) => hub.stdout.includes(name)), {
       what: "reports of both workers",
       deadlineMs: 8_000,
       seen: () => hub.tail(),
     });
+    stop = true;
+    await pacing;
     const entries = hub.stdout
       .split("\n")
       .filter((line) => line.startsWith("{"))
