@@ -56,6 +56,8 @@ export interface HubStats {
   superseded: number;
   /** Connections that were one too many between two workers. */
   duplicates: number;
+  /** Accepted connections that their dialler gave up before it confirmed them. */
+  abandoned: number;
   protocolErrors: number;
   bytesSent: number;
   bytesReceived: number;
@@ -82,8 +84,6 @@ const ACK_POLICY = { delayMs: 10, bytesMax: 512 * 1024 };
 const STEADY_MS = 1_000;
 /** How long a goodbye may take. */
 const LEAVE_MS = 1_000;
-/** Codes by which a stranger, once ours, was no stranger but a connection too many. */
-const HARMLESS = new Set(["duplicate"]);
 
 type DialPhase =
   | { readonly kind: "waiting"; readonly until: Millis }
@@ -113,6 +113,7 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     lost: 0,
     superseded: 0,
     duplicates: 0,
+    abandoned: 0,
     protocolErrors: 0,
     bytesSent: 0,
     bytesReceived: 0,
@@ -329,7 +330,9 @@ export class LinkHub implements ConnectionHost, LinkEvents {
       case "welcomed":
         this.#strangers.delete(connection);
         if (this.#closing) break;
-        if (HARMLESS.has(code)) this.stats.duplicates++;
+        if (code === "duplicate") this.stats.duplicates++;
+        // It was let in, and its dialler thought better of it: another connection was there first.
+        else if (before.kind === "welcomed" && EXPECTED_ENDS.has(code)) this.stats.abandoned++;
         else this.#strangerClosed(connection, code, why);
         break;
       case "leaving":

@@ -159,6 +159,65 @@ test("a reset is noticed at once, and the link is there again within a tenth of 
   assert.ok(v.world.now() - since < 100, `after ${v.world.now() - since} ms`);
 });
 
+test("connections that lasted a while are made anew without a pause, however often they are cut", async () => {
+  const v = new VirtualWorkers({ seed: 40 });
+  await v.startMesh(PAIR);
+  assert.ok(await v.mesh(PAIR));
+  for (let i = 0; i < 8; i++) {
+    await v.world.runFor(1_500);
+    v.world.network.cut(() => true);
+    assert.ok(await v.world.runUntil(() => !v.meshed(PAIR), 100));
+    assert.ok(await v.world.runUntil(() => v.meshed(PAIR), 100), `cut ${i}`);
+  }
+});
+
+test("an attempt that was redirected has no effect, however late it succeeds", async () => {
+  const v = new VirtualWorkers({ seed: 41 });
+  await v.start("w1");
+  await v.start("initializer", {}, (worker) => {
+    v.world.network.partition("initializer", "w1");
+    worker.data.connectTo("w1", at("w1", DATA_PORT));
+  });
+  await v.world.runFor(100);
+  v.act("initializer", (worker) => worker.data.connectTo("w1", at("w1", DATA_PORT + 1)));
+  await v.world.runFor(100);
+  v.world.network.heal();
+  await v.world.runFor(4_000);
+  assert.equal(v.get("w1").count(/connected/), 0, "the old address was given up");
+  v.act("initializer", (worker) => worker.data.connectTo("w1", at("w1", DATA_PORT)));
+  assert.ok(await v.world.runUntil(() => v.get("w1").count(/data_in .* connected/) === 1, 1_000));
+  v.assertAlive(PAIR);
+});
+
+test("a worker stops dialling a peer that came by itself, unless it is the designated dialler", async () => {
+  const v = new VirtualWorkers({ seed: 42 });
+  await v.start("initializer", {}, (worker) => worker.control_.dial("w1", at("initializer", 7_999)));
+  await v.world.runFor(2_000);
+  const tries = v.get("initializer").control_.stats.connectsFailed;
+  assert.ok(tries > 3);
+  await v.start("w1", {}, (worker) => worker.control_.dial("initializer", at("initializer", CONTROL_PORT)));
+  assert.ok(await v.world.runUntil(() => v.get("initializer").control_.connectedTo("w1"), 1_000));
+  const then = v.get("initializer").control_.stats.connectsFailed;
+  await v.world.runFor(5_000);
+  assert.equal(v.get("initializer").control_.stats.connectsFailed, then);
+});
+
+test("a second way to a worker that is connected already changes nothing but the address for next time", async () => {
+  const v = new VirtualWorkers({ seed: 43 });
+  await v.start("initializer");
+  await v.start("w1", {}, (worker) => worker.control_.dial("initializer", at("initializer", CONTROL_PORT)));
+  assert.ok(await v.world.runUntil(() => v.get("w1").control_.connectedTo("initializer"), 1_000));
+  const conn = v.world.network.connections()[0]!.id;
+  v.act("w1", (worker) => worker.control_.dial(null, at("initializer", CONTROL_PORT)));
+  await v.world.runFor(1_000);
+  assert.deepEqual(
+    v.world.network.connections().map((each) => each.id),
+    [conn],
+  );
+  assert.deepEqual(v.get("w1").events, ["control initializer connected new"]);
+  assert.deepEqual(v.get("w1").refusals, []);
+});
+
 test("a peer that is away is dialled with growing pauses, and found when it comes", async () => {
   const v = new VirtualWorkers({ seed: 6 });
   v.host("w1");

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Conn, Runtime } from "../../../src/runtime/runtime.ts";
 import { encodeHandshake, type Hello, PROTOCOL_VERSION } from "../../../src/wire/hello.ts";
+import { PAYLOAD_HEADER_BYTES, writeAck, writePayloadHeader, writeResume } from "../../../src/wire/link.ts";
 import { assertWhole, at, CONTROL_PORT, DATA_PORT, idOf } from "./channel_world.ts";
 import { VirtualWorkers } from "./virtual_workers.ts";
 
@@ -30,12 +31,27 @@ const HELLO: Hello = {
   workerCount: 0,
 };
 
+const RESUME = resume(1, 0);
+
+function resume(oldestUnacked: number, receivedThrough: number): Uint8Array {
+  const bytes = new Uint8Array(21);
+  writeResume(new DataView(bytes.buffer), 0, oldestUnacked, receivedThrough);
+  return bytes;
+}
+
+function payload(sequence: number, body: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(PAYLOAD_HEADER_BYTES + body.length);
+  writePayloadHeader(new DataView(bytes.buffer), 0, "control_message", 0, 1, sequence, body.length);
+  bytes.set(body, PAYLOAD_HEADER_BYTES);
+  return bytes;
+}
+
 /** A worker, and a machine from which somebody connects to it. */
-async function besieged(seed: number, port = CONTROL_PORT) {
+async function besieged(seed: number, port = CONTROL_PORT, target: (typeof PAIR)[number] = "initializer") {
   const v = new VirtualWorkers({ seed });
   await v.startMesh(PAIR);
   assert.ok(await v.mesh(PAIR));
-  const worker = v.get("initializer");
+  const worker = v.get(target);
   const events = worker.events.length;
   const host = v.host("stranger");
   /** Ends of the stranger's connections: `open`, or how each ended. */
@@ -50,7 +66,7 @@ async function besieged(seed: number, port = CONTROL_PORT) {
     worker,
     conns,
     connect(then: (conn: Conn) => unknown = () => {}) {
-      void runtime!.net.connect(at("initializer", port), { timeoutMs: 5_000 }).then(
+      void runtime!.net.connect(at(target, port), { timeoutMs: 5_000 }).then(
         (conn) => {
           const entry = { conn, state: "open", got: [] as number[] };
           conns.push(entry);
@@ -250,29 +266,13 @@ test("a hello that nobody stands behind replaces nothing", async () => {
 });
 
 test("a peer that acknowledges what was never sent is cut off, and so is one that leaves a gap", async () => {
-  const ack = (through: number): Uint8Array => {
-    const bytes = new Uint8Array(13);
-    const view = new DataView(bytes.buffer);
-    view.setUint32(0, 9);
-    view.setUint8(4, 2);
-    view.setFloat64(5, through);
-    return bytes;
-  };
-  const resume = new Uint8Array(21);
-  new DataView(resume.buffer).setUint32(0, 17);
-  resume[4] = 6;
-  new DataView(resume.buffer).setFloat64(5, 1);
-  const gap = new Uint8Array(20);
-  const view = new DataView(gap.buffer);
-  view.setUint32(0, 16);
-  gap.set([1, 1], 4);
-  view.setUint32(8, 1);
-  view.setFloat64(12, 2);
-  for (const bytes of [ack(1), gap]) {
-    const { v, conns, connect, worker, assertUndisturbed: _ } = await besieged(28);
+  const ack = new Uint8Array(13);
+  writeAck(new DataView(ack.buffer), 0, 1);
+  for (const bytes of [ack, payload(2, new Uint8Array(0)), resume(1, 1)]) {
+    const { v, conns, connect, worker } = await besieged(28);
     connect((conn) => conn.write(encodeHandshake(HELLO)));
     await v.world.runFor(20);
-    void conns[0]!.conn.write(resume);
+    void conns[0]!.conn.write(RESUME);
     await v.world.runFor(20);
     assert.ok(worker.control_.connectedTo("w9"));
     void conns[0]!.conn.write(bytes);
@@ -285,6 +285,84 @@ test("a peer that acknowledges what was never sent is cut off, and so is one tha
     );
     v.assertAlive(PAIR);
   }
+});
+
+test("a resume that acknowledges what was never sent replaces nothing", async () => {
+  const { v, conns, connect, worker, assertUndisturbed } = await besieged(29);
+  connect((conn) => conn.write(encodeHandshake({ ...HELLO, worker: "w1", incarnation: idOf("w1", 1) })));
+  await v.world.runFor(20);
+  void conns[0]!.conn.write(resume(1, 99));
+  await v.world.runFor(20);
+  assert.equal(worker.control_.stats.strangersClosed.get("acked_unsent"), 1);
+  await assertUndisturbed();
+});
+
+test("an older process that was welcomed before its successor came is too late with its resume", async () => {
+  const { v, conns, connect, worker } = await besieged(34);
+  connect((conn) => conn.write(encodeHandshake(HELLO)));
+  await v.world.runFor(20);
+  connect((conn) => conn.write(encodeHandshake({ ...HELLO, startNumber: 2, incarnation: idOf("w9", 2) })));
+  await v.world.runFor(20);
+  void conns[1]!.conn.write(RESUME);
+  await v.world.runFor(20);
+  void conns[0]!.conn.write(RESUME);
+  await v.world.runFor(20);
+  assert.deepEqual(
+    conns.map((each) => each.state === "open"),
+    [false, true],
+  );
+  assert.equal(worker.control_.stats.strangersClosed.get("superseded"), 1);
+  assert.deepEqual(
+    worker.events.filter((event) => event.includes("w9")),
+    ["control w9 connected new"],
+  );
+});
+
+test("of two connections of the end that is not designated, the first stays, whenever the second is recognized", async () => {
+  // w1 comes after w0, so that it is the designated dialler of the two.
+  const hello = encodeHandshake({ ...HELLO, worker: "w0", incarnation: idOf("w0", 1) });
+  const { v, conns, connect, worker } = await besieged(35, CONTROL_PORT, "w1");
+  connect((conn) => conn.write(hello));
+  connect((conn) => conn.write(hello));
+  await v.world.runFor(20);
+  void conns[0]!.conn.write(RESUME);
+  await v.world.runFor(20);
+  void conns[1]!.conn.write(RESUME);
+  await v.world.runFor(20);
+  connect((conn) => conn.write(hello));
+  await v.world.runFor(20);
+  assert.deepEqual(
+    conns.map((each) => each.state === "open"),
+    [true, false, false],
+  );
+  assert.match(String.fromCharCode(...conns[2]!.got), /duplicate/);
+  assert.equal(worker.control_.stats.duplicates, 2);
+  assert.deepEqual(
+    worker.events.filter((event) => event.includes("w0")),
+    ["control w0 connected new"],
+  );
+  assert.deepEqual(worker.refusals, [], "harmless");
+});
+
+test("a listener that sends payloads before it resumed the link is cut off", async () => {
+  const v = new VirtualWorkers({ seed: 36 });
+  v.host("w9").startProcess((runtime) =>
+    runtime.net.listen({
+      host: "0.0.0.0",
+      port: CONTROL_PORT,
+      failed: () => {},
+      accept: async (conn) => {
+        await conn.read();
+        await conn.write(encodeHandshake({ ...HELLO, kind: "welcome", receivedThrough: 0 }));
+        await conn.read();
+        await conn.write(payload(1, new Uint8Array(0)));
+        await conn.read().catch(() => {});
+      },
+    }),
+  );
+  await v.start("initializer", {}, (worker) => worker.control_.dial("w9", at("w9", CONTROL_PORT)));
+  await v.world.runFor(100);
+  assert.match(v.get("initializer").logLines.join(), /link_violation .*before the link was resumed/);
 });
 
 // ---- refusals
