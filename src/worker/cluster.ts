@@ -51,9 +51,6 @@ export interface ClusterOptions {
   readonly store: Store;
   readonly owner: ClusterOwner;
   readonly turn: (run: () => void) => void;
-  /** Where this worker really listens. */
-  readonly control: Address;
-  readonly data: Address;
   /** Of code and plan. */
   readonly fingerprint: string;
   readonly hooks: WorkerHooks;
@@ -76,6 +73,8 @@ export interface PeerStatus {
   local: Address | null;
 }
 
+const NOWHERE: Address = { host: "", port: 0 };
+
 const CHANNEL_NAMES: Readonly<Record<LinkKind, string>> = { control: "control", data_out: "data", data_in: "data" };
 
 /** Refusals that no waiting mends. */
@@ -97,8 +96,10 @@ export class Cluster {
   readonly #peers = new Map<WorkerName, PeerStatus>();
   readonly #incarnation: string;
   readonly #startNumber: number;
-  #control: ControlChannel | null = null;
-  #data: DataChannel | null = null;
+  readonly #control: ControlChannel;
+  readonly #data: DataChannel;
+  /** Where this worker really listens; nowhere until `start`. */
+  #bound: { readonly control: Address; readonly data: Address } = { control: NOWHERE, data: NOWHERE };
   /** What hellos say; UNKNOWN_ID until a cluster is known. */
   #clusterId: string;
   #everWelcomed = false;
@@ -108,8 +109,10 @@ export class Cluster {
   #waitingSinceMs: Millis = 0;
   #closed = false;
 
-  constructor(options: ClusterOptions) {
+  constructor(options: ClusterOptions, control: ControlChannel, data: DataChannel) {
     this.#options = options;
+    this.#control = control;
+    this.#data = data;
     const { config, runtime, store } = options;
     const newClusterId = bytesToHex(runtime.random.bytes(16));
     this.#incarnation = bytesToHex(runtime.random.bytes(16));
@@ -149,18 +152,17 @@ export class Cluster {
     return this.#startNumber;
   }
 
-  attach(control: ControlChannel, data: DataChannel): void {
-    this.#control = control;
-    this.#data = data;
-  }
-
-  /** After the channels listen. On a restart this start's number is made durable before anyone hears of it. */
-  start(): void {
+  /**
+   * After the channels listen; who comes earlier is told to come again. On a restart this start's number is made durable
+   * before anyone hears of it.
+   */
+  start(control: Address, data: Address): void {
+    this.#bound = { control, data };
     const { store, config, log } = this.#options;
     const saved = store.saved;
     const begin = (): void => {
       this.#drive({ kind: "started", cluster: saved === null ? null : clusterOf(saved), self: this.#selfAddress() });
-      if (config.initializerControl !== null) this.#control!.dial(INITIALIZER, config.initializerControl);
+      if (config.initializerControl !== null) this.#control.dial(INITIALIZER, config.initializerControl);
       this.#tick();
     };
     if (saved === null) return begin();
@@ -210,7 +212,7 @@ export class Cluster {
       status.observed = info.observed;
       status.local = info.local;
       // What was meant for an earlier process of that name is no news to this one: the machines say again what matters.
-      if (info.newIncarnation) this.#control!.discardUnacked(name);
+      if (info.newIncarnation) this.#control.discardUnacked(name);
     }
     this.#options.log.info(
       "peer_connected",
@@ -306,7 +308,7 @@ export class Cluster {
   }
 
   send(to: WorkerName, message: ControlMessage): void {
-    if (this.#control!.send(to, message)) return;
+    if (this.#control.send(to, message)) return;
     this.#options.log.error(
       "control_queue_full",
       `A message to worker ${to} was dropped (${message.kind}): too many wait for it`,
@@ -345,9 +347,9 @@ export class Cluster {
           this.#drive({ kind: "saved", state: effect.state });
         });
       case "dial":
-        return this.#control!.dial(effect.peer.name, effect.peer.control);
+        return this.#control.dial(effect.peer.name, effect.peer.control);
       case "connect_data":
-        return this.#data!.connectTo(effect.peer.name, effect.peer.data);
+        return this.#data.connectTo(effect.peer.name, effect.peer.data);
       case "install":
         this.#clusterId = effect.cluster.clusterId;
         return owner.install(effect.cluster);
@@ -411,7 +413,8 @@ export class Cluster {
   }
 
   #record(state: "forming" | "formed", cluster: ClusterInformation): SavedCluster {
-    const { config, fingerprint, control, data, runtime } = this.#options;
+    const { config, fingerprint, runtime } = this.#options;
+    const { control, data } = this.#bound;
     return {
       state,
       clusterId: cluster.clusterId,
@@ -496,7 +499,8 @@ export class Cluster {
   }
 
   #selfAddress(): MemberAddress {
-    const { config, control, data } = this.#options;
+    const { config } = this.#options;
+    const { control, data } = this.#bound;
     return {
       name: config.name,
       control: { host: advertisedHost(config.controlListen), port: control.port },

@@ -4,6 +4,8 @@
  * command line never passes a hook, and a release build has no way to.
  */
 
+import type { WorkerName } from "../base/ids.ts";
+
 const MEMBERSHIP_EFFECTS = [
   "announce",
   "connect_data",
@@ -59,6 +61,15 @@ export const CRASH_POINTS: readonly CrashPoint[] = [
 /** For whoever watches a worker from inside: called synchronously, and may end the process. */
 export interface WorkerHooks {
   readonly reached: (point: CrashPoint) => void;
+  /** Handed over once the worker's channels listen: what it says of itself at any moment, without asking over the network. */
+  readonly observable?: (status: () => WorkerStatus) => void;
+}
+
+/** The members and the rich status of one worker (`queries.ts`). */
+export interface WorkerStatus {
+  readonly clusterId: string;
+  readonly members: readonly WorkerName[];
+  readonly status: unknown;
 }
 
 export const NO_HOOKS: WorkerHooks = { reached: () => {} };

@@ -180,7 +180,7 @@ export class Queries implements ExternalHandler {
   }
 
   #own(query: ClusterQuery): unknown {
-    if (query === "status") return this.#ownStatus();
+    if (query === "status") return this.ownStatus();
     const { plan, shell } = this.#options;
     const counts: Record<string, Record<string, number>> = {};
     for (const stage of plan.stages) {
@@ -191,7 +191,8 @@ export class Queries implements ExternalHandler {
     return counts;
   }
 
-  #ownStatus(): unknown {
+  /** What this worker says of itself, in the form that travels. */
+  ownStatus(): unknown {
     const { cluster, config, data, control, fingerprint, plan, runtime, shell } = this.#options;
     const now = runtime.clock.monotonicMs();
     const { dataflow } = shell;

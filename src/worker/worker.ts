@@ -17,9 +17,9 @@ import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
-import { Cluster } from "./cluster.ts";
+import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
-import { NO_HOOKS, type WorkerHooks } from "./crash_points.ts";
+import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { Queries } from "./queries.ts";
@@ -127,10 +127,10 @@ export class Worker {
     await this.#shell.bindSources();
     this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
-    await this.#openChannels(fingerprint);
+    const { control, data } = await this.#openChannels(fingerprint);
     if (this.#ending) return;
     this.#metrics.start();
-    this.#turn(() => this.#cluster!.start());
+    this.#turn(() => this.#cluster!.start(control, data));
   }
 
   /** Of the code and the plan: what must be the same on every worker. */
@@ -139,28 +139,21 @@ export class Worker {
     return bytesToHex(await this.#runtime.host.digest(new TextEncoder().encode(text)));
   }
 
-  async #openChannels(fingerprint: string): Promise<void> {
+  async #openChannels(fingerprint: string): Promise<{ control: Address; data: Address }> {
     const config = this.#config;
     const { runtime, log } = { runtime: this.#runtime, log: this.#log };
     const mine = (option: string) => (config.role === "initializer" ? `--${option}` : `--my-${option}`);
     const common = { runtime, log, owner: this.#linkOwner(), timing: config.timing, limits: config.limits };
     this.#control = new ControlChannel({ ...common, listen: config.controlListen });
     this.#data = new DataChannel({ ...common, listen: config.dataListen });
-    const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
-    this.#hooks.reached("start.control_listening");
-    const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
-    this.#hooks.reached("start.data_listening");
-    log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
-    log.info("data_listening", `${config.name} data channel: listening on ${showAddress(data)}`);
-    this.#cluster = new Cluster({
+    // Before the channels listen: whoever dials at that moment must find somebody who answers.
+    const cluster: ClusterOptions = {
       config,
       runtime,
       log,
       store: this.#store!,
       fingerprint,
       hooks: this.#hooks,
-      control,
-      data,
       turn: (run) => this.#turn(run),
       owner: {
         install: (cluster) => this.#install(cluster),
@@ -171,8 +164,8 @@ export class Worker {
         query: (from, message) => this.#queries!.asked(from, message),
         answer: (from, message) => this.#queries!.answered(from, message),
       },
-    });
-    this.#cluster.attach(this.#control, this.#data);
+    };
+    this.#cluster = new Cluster(cluster, this.#control, this.#data);
     this.#queries = new Queries({
       config,
       runtime,
@@ -185,13 +178,31 @@ export class Worker {
       data: this.#data,
       turn: (run) => this.#turn(run),
     });
+    this.#hooks.observable?.(() => this.#observed());
+    const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
+    this.#hooks.reached("start.control_listening");
+    const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
+    this.#hooks.reached("start.data_listening");
+    log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
+    log.info("data_listening", `${config.name} data channel: listening on ${showAddress(data)}`);
+    await this.#openExternal();
+    return { control, data };
+  }
+
+  async #openExternal(): Promise<void> {
+    const { runtime, log, config } = { runtime: this.#runtime, log: this.#log, config: this.#config };
     if (config.externalListen === null) return;
-    this.#external = new ExternalServer({ runtime, limits: config.limits, log, handler: this.#queries });
+    this.#external = new ExternalServer({ runtime, limits: config.limits, log, handler: this.#queries! });
     const external = await this.#bind("--external", config.externalListen, () =>
       this.#external!.listen(config.externalListen!),
     );
     this.#hooks.reached("start.external_listening");
     log.info("external_listening", `${config.name} external: listening on ${showAddress(external)}`);
+  }
+
+  #observed(): WorkerStatus {
+    const { clusterId, membership } = this.#cluster!;
+    return { clusterId, members: membership.memberNames, status: this.#queries!.ownStatus() };
   }
 
   async #bind(option: string, address: Address, listen: () => Promise<Address>): Promise<Address> {
