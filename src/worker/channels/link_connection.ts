@@ -36,6 +36,8 @@ export interface ConnectionHost {
   readonly timing: LivenessTiming;
   readonly payloadBytesMax: number;
   turn(run: () => void): void;
+  /** All frames of a chunk for that link have been handled. */
+  received(link: Link): void;
   /** The first frame: a hello on an accepted connection, an answer on a dialled one. */
   greeted(connection: LinkConnection, message: Handshake): void;
   /** The dialler's resume on a welcomed connection. To take it, the hub calls `open`. */
@@ -225,6 +227,7 @@ export class LinkConnection implements PumpHandler, LinkFrames {
       if (!(error instanceof ProtocolError)) throw error;
       this.close(error.code, error.message);
     }
+    if (this.phase.kind === "open") this.#host.received(this.phase.link);
   }
 
   ended(): void {

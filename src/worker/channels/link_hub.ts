@@ -223,10 +223,10 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     const now = this.clock.monotonicMs();
     for (const [link, connection] of this.#open) {
       connection.flush();
-      link.noticeCredit((exchange) => this.#owner.creditChanged(link.peer, exchange));
       if (link.receiver.ackDueAt > now) this.#alarm.at(link.receiver.ackDueAt);
     }
-    if (this.#channel === "data") this.#noticeCreditOfTheUnconnected();
+    // Credit is used up by appending alone, also while there is no connection.
+    if (this.#channel === "data") for (const link of this.#outLinks.values()) this.#noticeCredit(link);
   }
 
   status(): LinkStatus[] {
@@ -290,6 +290,11 @@ export class LinkHub implements ConnectionHost, LinkEvents {
 
   left(link: Link, reason: string): void {
     this.#open.get(link)?.close("left", reason);
+  }
+
+  /** Credit that came is told before the owner ends its turn, so that what waited for it goes on in the same turn. */
+  received(link: Link): void {
+    if (link.kind === "data_out") this.#noticeCredit(link);
   }
 
   greeted(connection: LinkConnection, message: Handshake): void {
@@ -696,11 +701,8 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     this.#owner.peerLost(link.peer, link.kind, code === "left" ? `it left: ${printable(why)}` : why);
   }
 
-  /** Credit is used up by appending alone, also while there is no connection. */
-  #noticeCreditOfTheUnconnected(): void {
-    for (const link of this.#outLinks.values()) {
-      if (!this.#open.has(link)) link.noticeCredit((exchange) => this.#owner.creditChanged(link.peer, exchange));
-    }
+  #noticeCredit(link: Link): void {
+    link.noticeCredit((exchange) => this.#owner.creditChanged(link.peer, exchange));
   }
 
   // ---- time and the rest

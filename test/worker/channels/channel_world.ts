@@ -154,6 +154,10 @@ export class ChannelWorker implements LinkOwner {
     this.events.push(`end of exchange ${exchange} from ${from}`);
   }
 
+  barrier(from: WorkerName, exchange: number, epoch: number): void {
+    this.events.push(`barrier ${epoch} of exchange ${exchange} from ${from}`);
+  }
+
   creditChanged(peer: WorkerName, exchange: number): void {
     this.creditEvents.push(`${peer} ${exchange} ${this.data.hasCredit(peer, exchange) ? "usable" : "used up"}`);
   }

@@ -322,6 +322,26 @@ test("credit stops at the window, comes back with releases, and one exchange doe
   assert.equal(sender.data.hasCredit("w1", 1), true);
 });
 
+test("credit that comes back is told in the turn in which it came, before its flush", async () => {
+  const v = new VirtualWorkers({ seed: 44 });
+  const limits = { exchangeCreditBytes: 10_000 };
+  await v.startMesh(PAIR, { limits, holdBatches: true });
+  assert.ok(await v.mesh(PAIR));
+  const sender = v.get("initializer");
+  let told = false;
+  sender.creditChanged = (peer, exchange) => {
+    told = sender.data.hasCredit(peer, exchange);
+    // What the owner does about it is flushed with this turn.
+    if (told) sender.ship("w1", 0, 100);
+  };
+  v.act("initializer", (worker) => worker.ship("w1", 0, 12_000));
+  await v.world.runFor(20);
+  v.act("w1", (worker) => worker.releaseHeld());
+  await v.world.runFor(20);
+  assert.ok(told);
+  assertWhole(v.get("w1").dataGot.get("initializer.1.0"), 2, "the second left at once, not with the next event");
+});
+
 test("a link that nobody acknowledges has no credit beyond its limit, and gets it back", async () => {
   const v = new VirtualWorkers({ seed: 10 });
   v.host("w1");
