@@ -3,8 +3,9 @@
  * come from other workers, sinks take what comes out. And back-pressure: what can't take more stops the inputs that reach
  * it, and only those.
  *
- *   W1. An input (a source, or an exchange from one peer) is taken in only while everything that it reaches without
- *       crossing another exchange can take more. What a peer has sent meanwhile is bounded by its credit.
+ *   W1. An input (a source, or an exchange from one peer) is taken in only while everything that it reaches can take more:
+ *       what stays here at an exchange goes on behind it in the same call, up to the sinks. What a peer has sent meanwhile
+ *       is bounded by its credit. Graphs have no cycles, so that the last to be held back is freed by a sink alone.
  *   W2. Batches of one exchange from one peer are taken in the order they came.
  *   W3. At a stop, an exchange ends towards the peers when all that feeds it here has ended; a sink ends when all exchanges
  *       have. A peer that is gone has ended.
@@ -12,9 +13,9 @@
 import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ConfigError, EnvironmentError } from "../base/errors.ts";
-import type { WorkerName } from "../base/ids.ts";
+import type { Epoch, WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
-import type { SinkConnector, SourceConnector } from "../connectors/connector.ts";
+import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
 import { makeSink } from "../connectors/make_sink.ts";
 import { makeSource } from "../connectors/make_source.ts";
 import { TcpSourceConnector } from "../connectors/tcp_source.ts";
@@ -34,6 +35,7 @@ import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
+import { Inlet } from "./inlet.ts";
 
 /** What the shell needs of the data channel. */
 export interface BatchLinks {
@@ -43,6 +45,20 @@ export interface BatchLinks {
   /** These bytes of a batch have been taken in: the peer may send as many again. */
   release(from: WorkerName, exchange: number, byteCount: number): void;
   unacked(to: WorkerName): { readonly frames: number; readonly bytes: number };
+}
+
+/** Who decides what is held back for a barrier: the checkpoints (`checkpointing.ts`). */
+export interface BarrierGate {
+  holds(from: WorkerName, exchange: number): boolean;
+  barrier(from: WorkerName, exchange: number, epoch: Epoch): void;
+}
+
+const OPEN_GATE: BarrierGate = { holds: () => false, barrier: () => {} };
+
+/** Where sources and sinks of a worker stand at a cut; plain data, by source name and by sink id. */
+export interface Positions {
+  readonly sources: Readonly<Record<string, unknown>>;
+  readonly sinks: Readonly<Record<string, unknown>>;
 }
 
 /** What is timed, once a batch. Nanoseconds are per record. */
@@ -66,27 +82,14 @@ export interface DataflowShellOptions {
   /** Every sink has connected once. */
   readonly sinksConnected: () => void;
   readonly drained: (report: DrainReport) => void;
+  /** A sink answers `prepare`. */
+  readonly voted: (sink: string, epoch: Epoch, vote: Vote) => void;
 }
 
 interface Input {
   readonly planned: PlannedSource;
+  readonly reach: Reach;
   readonly connector: SourceConnector;
-}
-
-interface Arrival {
-  readonly from: WorkerName;
-  readonly bytes: Uint8Array;
-}
-
-/** What an exchange brings in, of all peers together. */
-interface Inlet {
-  readonly waiting: Arrival[];
-  /** Peers that will send no more. */
-  readonly ended: Set<WorkerName>;
-  /** This worker will send no more. */
-  endSent: boolean;
-  /** The peers that it has told so. */
-  readonly endSentTo: Set<WorkerName>;
 }
 
 interface Drain {
@@ -111,20 +114,22 @@ export class DataflowShell {
   #sinksToldConnected = false;
   /** When what is being processed came into this worker; wall clock. */
   #ingressMs: Millis = 0;
+  /** Sources stand still: for a cut, or while the cluster recovers. */
+  #still = false;
+  #cluster: ClusterInformation | null = null;
+  gate: BarrierGate = OPEN_GATE;
   userErrors = 0;
   malformedBatches = 0;
 
   constructor(options: DataflowShellOptions) {
     this.#options = options;
     const { plan } = options;
-    this.#inputs = plan.sources.map((planned) => ({ planned, connector: this.#makeSource(planned) }));
+    this.#inputs = plan.sources.map((planned) => {
+      const reach = wholeReach(plan, planned);
+      return { planned, reach, connector: this.#makeSource(planned, reach) };
+    });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
-    this.#inlets = plan.exchanges.map(() => ({
-      waiting: [],
-      ended: new Set(),
-      endSent: false,
-      endSentTo: new Set(),
-    }));
+    this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
   }
 
   get dataflow(): Dataflow | null {
@@ -167,11 +172,17 @@ export class DataflowShell {
   /** The cluster is known: makes the operators, with empty state. */
   install(cluster: ClusterInformation, links: BatchLinks): void {
     assert(this.#dataflow === null);
-    const { config, plan, runtime, meter } = this.#options;
+    const { config } = this.#options;
+    this.#cluster = cluster;
     this.#members = cluster.members.map((member) => member.name);
     this.#peers = this.#members.filter((name) => name !== config.name);
     this.#links = links;
-    this.#dataflow = new Dataflow(plan, {
+    this.#dataflow = this.#makeDataflow(cluster);
+  }
+
+  #makeDataflow(cluster: ClusterInformation): Dataflow {
+    const { config, plan, runtime, meter } = this.#options;
+    return new Dataflow(plan, {
       self: this.#members.indexOf(config.name),
       workerCount: this.#members.length,
       owners: assignOwners(this.#members.length, cluster.keyGroupCount),
@@ -181,6 +192,59 @@ export class DataflowShell {
       nowMs: () => runtime.clock.monotonicMs(),
       stageTimed: (stage, pipeline, records, nanos) => meter.stage(stage, pipeline, records, nanos),
     });
+  }
+
+  /** Sources stand still, or go on. */
+  standStill(still: boolean): void {
+    this.#still = still;
+    this.#lookAgain = true;
+  }
+
+  /** The cut: everything in this worker stands still at this moment. Sinks begin to prepare. */
+  cut(epoch: Epoch): Positions {
+    const sources: Record<string, unknown> = {};
+    for (const { planned, connector } of this.#inputs) {
+      if (connector.checkpoints !== undefined) sources[planned.name] = connector.checkpoints.snapshot(epoch);
+    }
+    const sinks: Record<string, unknown> = {};
+    for (const sink of this.#sinks) {
+      if (sink.transactions === undefined) continue;
+      sink.transactions.prepare(epoch);
+      sinks[sink.name] = sink.transactions.snapshot();
+    }
+    return { sources, sinks };
+  }
+
+  /** The epoch exists in the whole cluster. */
+  commit(epoch: Epoch): void {
+    for (const sink of this.#sinks) sink.transactions?.commit(epoch);
+    for (const { connector } of this.#inputs) connector.checkpoints?.acknowledge(epoch);
+    this.#lookAgain = true;
+  }
+
+  /** The epoch will not exist. */
+  abort(epoch: Epoch): void {
+    for (const sink of this.#sinks) sink.transactions?.abort(epoch);
+    this.#lookAgain = true;
+  }
+
+  /** Drops what is in flight and what is in memory, and makes operators with empty state. */
+  startOver(): Dataflow {
+    const links = this.#links!;
+    for (const [exchange, inlet] of this.#inlets.entries()) {
+      inlet.reset((from, byteCount) => links.release(from, exchange, byteCount));
+    }
+    this.#dataflow = this.#makeDataflow(this.#cluster!);
+    return this.#dataflow;
+  }
+
+  /** Sources and sinks go back to where they stood at the cut of this epoch; null: to the beginning. */
+  goBack(epoch: Epoch, positions: Positions | null): void {
+    for (const { planned, connector } of this.#inputs) {
+      connector.checkpoints?.seek(positions?.sources[planned.name] ?? null);
+    }
+    for (const sink of this.#sinks) sink.transactions?.rollBack(epoch, positions?.sinks[sink.name] ?? null);
+    this.#lookAgain = true;
   }
 
   /** Phase II: sinks connect. */
@@ -206,7 +270,7 @@ export class DataflowShell {
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
     const inlet = this.#inlets[exchange];
     if (inlet === undefined) return this.#malformed(from, `exchange ${exchange} is not in the plan`);
-    inlet.waiting.push({ from, bytes });
+    inlet.push(from, { kind: "batch", bytes });
     this.#takeIn(exchange);
   }
 
@@ -216,6 +280,14 @@ export class DataflowShell {
     inlet.ended.add(from);
     // A peer that came, or came back, during the stop waits for our end as well.
     if (inlet.endSent) this.#sendEnd(from, exchange);
+    this.#lookAgain = true;
+  }
+
+  /** Behind everything that this peer has sent on this exchange so far. */
+  barrier(from: WorkerName, exchange: number, epoch: Epoch): void {
+    const inlet = this.#inlets[exchange];
+    if (inlet === undefined) return this.#malformed(from, `exchange ${exchange} is not in the plan`);
+    inlet.push(from, { kind: "barrier", epoch });
     this.#lookAgain = true;
   }
 
@@ -253,12 +325,12 @@ export class DataflowShell {
     const { plan } = this.#options;
     const found: { input: string; by: string[] }[] = [];
     if (this.#dataflow === null) return found;
-    for (const planned of plan.sources) {
-      const by = this.#blockers(planned);
+    for (const { planned, reach } of this.#inputs) {
+      const by = this.#blockers(reach);
       if (by.length > 0) found.push({ input: `source ${planned.name}`, by });
     }
     for (const planned of plan.exchanges) {
-      const by = this.#blockers(planned);
+      const by = this.#blockers(this.#inlets[planned.index]!.reach);
       if (by.length > 0) found.push({ input: `exchange ${planned.id}`, by });
     }
     return found;
@@ -286,7 +358,7 @@ export class DataflowShell {
     for (const closed of closing) await closed;
   }
 
-  #makeSource(planned: PlannedSource): SourceConnector {
+  #makeSource(planned: PlannedSource, reach: Reach): SourceConnector {
     const { config, runtime, log, turn, meter } = this.#options;
     const { definition, index, name } = planned;
     const batches = new SourceBatches(index);
@@ -298,7 +370,7 @@ export class DataflowShell {
       log,
       name,
       turn,
-      blocked: () => this.#blocked(planned),
+      blocked: () => this.#still || this.#blocked(reach),
       frameBytesMax: config.inputs.get(name)?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
       connectionsMax: config.limits.sourceConnections,
       // Asked for at Phase IV, when the members are known.
@@ -332,12 +404,12 @@ export class DataflowShell {
       output,
       outputs: config.outputs,
       queueBytesMax: config.limits.sinkQueueBytes,
-      checkpoints: false,
+      checkpoints: config.checkpoints.intervalMs !== null,
       turn,
       changed: () => {
         this.#lookAgain = true;
       },
-      voted: () => {},
+      voted: (epoch, vote) => this.#options.voted(id, epoch, vote),
     });
   }
 
@@ -347,18 +419,18 @@ export class DataflowShell {
   }
 
   #takeIn(exchange: number): void {
+    if (this.#dataflow === null) return;
     const inlet = this.#inlets[exchange]!;
-    if (inlet.waiting.length === 0 || this.#dataflow === null) return;
-    const planned = this.#options.plan.exchanges[exchange]!;
-    let taken = 0;
-    while (taken < inlet.waiting.length && !this.#blocked(planned)) {
-      const { from, bytes } = inlet.waiting[taken]!;
-      taken++;
-      this.#fromPeer(exchange, from, bytes);
-      this.#links!.release(from, exchange, bytes.length);
-    }
-    if (taken === inlet.waiting.length) inlet.waiting.length = 0;
-    else inlet.waiting.splice(0, taken);
+    const { gate } = this;
+    inlet.drain(
+      // A barrier is no record: it goes on whatever is blocked, unless its peer's input is held for an earlier one.
+      (from, next) => !gate.holds(from, exchange) && (next.kind === "barrier" || !this.#blocked(inlet.reach)),
+      (from, arrival) => {
+        if (arrival.kind === "barrier") return gate.barrier(from, exchange, arrival.epoch);
+        this.#fromPeer(exchange, from, arrival.bytes);
+        this.#links!.release(from, exchange, arrival.bytes.length);
+      },
+    );
   }
 
   #fromPeer(exchange: number, from: WorkerName, bytes: Uint8Array): void {
@@ -512,7 +584,7 @@ export class DataflowShell {
   /** Has everything of this exchange that comes from peers been taken in, and what feeds it here been sent? */
   #inletDone(exchange: number, drain: Drain): boolean {
     const inlet = this.#inlets[exchange]!;
-    if (!inlet.endSent || inlet.waiting.length > 0) return false;
+    if (!inlet.endSent || inlet.waitingBatches > 0) return false;
     for (const peer of drain.peers) if (!inlet.ended.has(peer)) return false;
     return true;
   }
@@ -527,7 +599,7 @@ export class DataflowShell {
       left.push(`${sink.countQueuedRecords()} records (${sink.queuedBytes} bytes) for ${sink.target}, ${state}`);
     }
     for (const planned of plan.exchanges) {
-      const waiting = this.#inlets[planned.index]!.waiting.length;
+      const waiting = this.#inlets[planned.index]!.waitingBatches;
       if (waiting > 0) left.push(`${waiting} batches received and not processed before "${planned.id}"`);
     }
     for (const peer of this.#peers) {
@@ -551,6 +623,19 @@ export class DataflowShell {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
+}
+
+/** What records can reach within one call: whatever stays on this worker at an exchange goes on behind it at once. */
+function wholeReach(plan: Plan, from: Reach): Reach {
+  const sinks = new Set(from.reachesSinks);
+  const exchanges = new Set(from.reachesExchanges);
+  // A set may grow while it is walked.
+  for (const exchange of exchanges) {
+    const { reachesSinks, reachesExchanges } = plan.exchanges[exchange]!;
+    for (const sink of reachesSinks) sinks.add(sink);
+    for (const behind of reachesExchanges) exchanges.add(behind);
+  }
+  return { reachesSinks: [...sinks], reachesExchanges: [...exchanges] };
 }
 
 function slice(columns: DataBatchColumns, from: number, to: number): DataBatchColumns {
