@@ -55,7 +55,12 @@ export class ShellWorld {
 
   async until(condition: () => boolean, what: string, limitMs = 120_000): Promise<void> {
     if (await this.world.runUntil(condition, limitMs)) return;
-    const state = this.workers.map(({ name, shell, report }) => ({ name, muted: shell?.muted(), report }));
+    const state = this.workers.map(({ name, shell, report, process }) => ({
+      name,
+      muted: shell?.muted(),
+      report,
+      stderr: process.stderr,
+    }));
     assert.fail(`${what}: seed ${this.world.seed}, at ${this.world.now()}: ${JSON.stringify(state)}`);
   }
 
@@ -133,6 +138,7 @@ export class TestWorker {
         ),
         outputs: world.sinks.map(({ port }) => ({ host: "out", port })),
         limits: world.limits,
+        checkpoints: { intervalMs: null },
       } as unknown as WorkerConfig;
       this.shell = new DataflowShell({
         config,
@@ -153,6 +159,7 @@ export class TestWorker {
           this.isOpen = true;
           this.shell.open();
         },
+        voted: () => {},
         drained: (report) => {
           assert.equal(this.report, null, "drained is said once");
           this.report = report;
