@@ -1,5 +1,6 @@
 /** Checks what an author hands to `source` and `toSink`; the compiler has done most of it for those who use it. */
 import { PlanError } from "../base/errors.ts";
+import type { Framing, LineFraming } from "./framing.ts";
 import { checkFunction, checkName, type SinkDefinition, type SourceDefinition, showType } from "./graph.ts";
 import { TCP_PAYLOAD_LENGTH_MAX } from "./tcp_source.ts";
 
@@ -12,37 +13,37 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
       if (/[,@]/.test(name)) {
         throw new PlanError("name_invalid", `${where}: a TCP source is named in --in, so leave out "," and "@"`);
       }
-      const { framing, lengthMax } = definition;
-      if (!isIntegerWithin(framing?.headerBytes, 1, 8)) {
-        const given = framing === undefined ? "undefined" : `${framing?.headerBytes} bytes of header`;
-        throw new PlanError("definition_invalid", `${where}: framing is ${given}: take framed.u32, or 1 to 8 bytes`);
+      checkFraming(where, definition.framing);
+      checkDecoding(where, definition);
+      return;
+    }
+    case "file": {
+      const { place, framing, follow } = definition;
+      if (typeof place.path !== "string" || place.path === "") {
+        throw new PlanError(
+          "definition_invalid",
+          `${where}: the ${place.kind} of its fileSource is ${showPath(place.path)}: give it either a path or a directory`,
+        );
       }
-      if (!isIntegerWithin(lengthMax, 1, TCP_PAYLOAD_LENGTH_MAX)) {
-        const limits = `1 to ${TCP_PAYLOAD_LENGTH_MAX} bytes`;
-        throw new PlanError("definition_invalid", `${where}: lengthMax is ${lengthMax}: give it ${limits}`);
+      if (!isLines(framing)) checkFraming(where, framing, "lines, framed.u32");
+      if (typeof follow !== "boolean") {
+        throw new PlanError("definition_invalid", `${where}: follow is ${showType(follow)}: give it true or false`);
       }
-      checkFunction(where, "decode", definition.decode);
-      if (definition.decodeBatch !== undefined) checkFunction(where, "decodeBatch", definition.decodeBatch);
-      if (definition.eventTime !== undefined) checkFunction(where, "eventTime", definition.eventTime);
+      checkDecoding(where, definition);
+      checkRate(where, definition.rate);
       return;
     }
     case "generator": {
       checkFunction(where, "initial", definition.initial);
       checkFunction(where, "next", definition.next);
       if (definition.emit !== undefined) checkFunction(where, "emit", definition.emit);
-      if (
-        typeof definition.rate !== "number" ||
-        !(definition.rate >= 0 && definition.rate < Number.POSITIVE_INFINITY)
-      ) {
-        const remedy = "give it records a second, 0 for as fast as they are taken";
-        throw new PlanError("definition_invalid", `${where}: rate is ${String(definition.rate)}: ${remedy}`);
-      }
+      checkRate(where, definition.rate);
       return;
     }
     default:
       throw new PlanError(
         "definition_invalid",
-        `${where}: its definition is ${showType(definition)}: make one with tcpSource() or generatorSource()`,
+        `${where}: its definition is ${showType(definition)}: make one with tcpSource(), fileSource() or generatorSource()`,
       );
   }
 }
@@ -50,15 +51,75 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
 /** @throws {PlanError} Naming the pipeline by what comes before the sink. */
 export function checkSink(after: string, definition: SinkDefinition<never>): void {
   const where = `sink after ${after}`;
-  if (definition?.kind !== "tcp") {
-    throw new PlanError("definition_invalid", `${where}: it is ${showType(definition)}: make one with tcpSink()`);
+  switch (definition?.kind) {
+    case "tcp":
+      checkEncoding(where, definition);
+      if (definition.output !== undefined && !isIntegerWithin(definition.output, 0, 1023)) {
+        const remedy = "give it the place in --out, counted from 0";
+        throw new PlanError("definition_invalid", `${where}: output is ${String(definition.output)}: ${remedy}`);
+      }
+      return;
+    case "file": {
+      const { directory, extension, name } = definition;
+      checkEncoding(where, definition);
+      checkName(`the file sink after ${after}`, name);
+      if (typeof directory !== "string" || directory === "") {
+        throw new PlanError("definition_invalid", `${where}: directory is ${showPath(directory)}: give it a folder`);
+      }
+      if (typeof extension !== "string" || !/^(?!\.)[A-Za-z0-9.]{1,16}$/.test(extension)) {
+        const remedy = "give it 1 to 16 letters, digits or dots, such as ndjson";
+        throw new PlanError("definition_invalid", `${where}: extension is ${JSON.stringify(extension)}: ${remedy}`);
+      }
+      return;
+    }
+    default:
+      throw new PlanError(
+        "definition_invalid",
+        `${where}: it is ${showType(definition)}: make one with tcpSink() or fileSink()`,
+      );
   }
+}
+
+function checkFraming(where: string, framing: Framing | undefined, offered = "framed.u32"): void {
+  if (isIntegerWithin(framing?.headerBytes, 1, 8)) return;
+  const given = framing === undefined ? "undefined" : `${framing?.headerBytes} bytes of header`;
+  throw new PlanError("definition_invalid", `${where}: framing is ${given}: take ${offered}, or 1 to 8 bytes`);
+}
+
+function isLines(framing: Framing | LineFraming | undefined): framing is LineFraming {
+  return (framing as Partial<LineFraming> | undefined)?.kind === "lines";
+}
+
+interface Decoding {
+  readonly decode: unknown;
+  readonly decodeBatch: unknown;
+  readonly eventTime: unknown;
+  readonly lengthMax: unknown;
+}
+
+function checkDecoding(where: string, { decode, decodeBatch, eventTime, lengthMax }: Decoding): void {
+  if (!isIntegerWithin(lengthMax, 1, TCP_PAYLOAD_LENGTH_MAX)) {
+    const limits = `1 to ${TCP_PAYLOAD_LENGTH_MAX} bytes`;
+    throw new PlanError("definition_invalid", `${where}: lengthMax is ${String(lengthMax)}: give it ${limits}`);
+  }
+  checkFunction(where, "decode", decode);
+  if (decodeBatch !== undefined) checkFunction(where, "decodeBatch", decodeBatch);
+  if (eventTime !== undefined) checkFunction(where, "eventTime", eventTime);
+}
+
+function checkEncoding(where: string, definition: { readonly encode: unknown; readonly encodeBatch: unknown }): void {
   checkFunction(where, "encode", definition.encode);
   if (definition.encodeBatch !== undefined) checkFunction(where, "encodeBatch", definition.encodeBatch);
-  if (definition.output !== undefined && !isIntegerWithin(definition.output, 0, 1023)) {
-    const remedy = "give it the place in --out, counted from 0";
-    throw new PlanError("definition_invalid", `${where}: output is ${String(definition.output)}: ${remedy}`);
-  }
+}
+
+function checkRate(where: string, rate: unknown): void {
+  if (typeof rate === "number" && rate >= 0 && rate < Number.POSITIVE_INFINITY) return;
+  const remedy = "give it records a second, 0 for as fast as they are taken";
+  throw new PlanError("definition_invalid", `${where}: rate is ${String(rate)}: ${remedy}`);
+}
+
+function showPath(path: unknown): string {
+  return typeof path === "string" ? JSON.stringify(path) : showType(path);
 }
 
 function isIntegerWithin(value: unknown, min: number, max: number): boolean {

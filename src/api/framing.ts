@@ -35,3 +35,14 @@ export const framed: Framed = Object.assign(
     u64: { headerBytes: 8, littleEndian: false },
   },
 );
+
+/** A record is a line. */
+export interface LineFraming {
+  readonly kind: "lines";
+}
+
+/**
+ * A record is what lies before a line feed, for files; a carriage return in front of it is left out as well. An empty line is
+ * a record too.
+ */
+export const lines: LineFraming = { kind: "lines" };

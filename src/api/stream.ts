@@ -180,7 +180,7 @@ export class KeyedStream<T> {
  * Begins a pipeline.
  *
  * @param name Unique in the application: `--in` and the metrics name the source by it, operator ids begin with it.
- * @param definition From `tcpSource` or `generatorSource`.
+ * @param definition From `tcpSource`, `fileSource` or `generatorSource`.
  * @throws {PlanError} If the definition can't be used, naming the source.
  */
 export function source<T>(name: string, definition: SourceDefinition<T>): Stream<T> {

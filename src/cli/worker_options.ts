@@ -552,7 +552,7 @@ function checkInputs(options: WorkerOptions, plan: Plan): void {
 }
 
 function checkOutputs(options: WorkerOptions, plan: Plan): void {
-  const needed = Math.max(0, ...plan.sinks.map((sink) => sink.output + 1));
+  const needed = Math.max(0, ...plan.sinks.map((sink) => (sink.output === null ? 0 : sink.output + 1)));
   if (options.outputs.length >= needed) return;
   const given = options.outputs.length === 0 ? "is missing" : `has ${options.outputs.length}`;
   const addresses = needed === 1 ? "one address" : `${needed} addresses`;

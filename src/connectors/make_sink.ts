@@ -40,8 +40,10 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
       const address = outputAddress(surroundings);
       return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, turn, changed });
     }
+    case "file":
+      throw new Error("file sinks come with the next commit");
     default:
-      return unreachable(definition.kind);
+      return unreachable(definition);
   }
 }
 

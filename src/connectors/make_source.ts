@@ -55,6 +55,8 @@ export function makeSource(definition: SourceDefinition<unknown>, surroundings: 
         blocked,
         frames,
       });
+    case "file":
+      throw new Error("file sources come with the next commit");
     default:
       return unreachable(definition);
   }

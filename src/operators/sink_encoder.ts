@@ -8,6 +8,9 @@ import type { Batch } from "./batch.ts";
 import type { UserError } from "./dataflow_hooks.ts";
 import { refusePromise } from "./operator.ts";
 
+/** What the encoder needs of a sink's definition. */
+export type Encoding = Pick<TcpSink<unknown>, "encode" | "encodeBatch">;
+
 const UTF8 = new TextEncoder();
 const NO_BYTES = new Uint8Array(0);
 
@@ -18,7 +21,7 @@ const NO_BYTES = new Uint8Array(0);
  * @returns Bytes of their own, which the caller may keep; `ends` has one entry for each record that is in them.
  */
 export function encodeSinkBatch(
-  sink: { readonly id: string; readonly definition: TcpSink<unknown> },
+  sink: { readonly id: string; readonly definition: Encoding },
   batch: Batch,
   userError: (error: UserError) => void,
 ): EncodedRecords {

@@ -1,4 +1,6 @@
 /** From the frames of one read to a batch. */
+
+import type { FileSource } from "../api/file_source.ts";
 import { Payload } from "../api/payload.ts";
 import type { Frames, TcpSource } from "../api/tcp_source.ts";
 import type { Batch } from "./batch.ts";
@@ -6,20 +8,23 @@ import type { UserError } from "./dataflow_hooks.ts";
 import { refusePromise } from "./operator.ts";
 import { SourceBatches } from "./source_batch.ts";
 
+/** What the decoder needs of a source's definition. */
+export type Decoding = Pick<TcpSource<unknown> | FileSource<unknown>, "decode" | "decodeBatch" | "eventTime">;
+
 /**
- * Decodes what one TCP source of one worker reads, from all of its connections. A record whose decoder throws is
+ * Decodes what one source of one worker reads, from all of its connections or files. A record whose decoder throws is
  * reported and dropped; framing isn't touched by it.
  */
 export class SourceDecoder {
   readonly #id: string;
-  readonly #definition: TcpSource<unknown>;
+  readonly #definition: Decoding;
   readonly #userError: (error: UserError) => void;
   readonly #payload = new Payload();
   readonly #batches: SourceBatches;
 
   /** @param source The source as planned. */
   constructor(
-    source: { readonly index: number; readonly name: string; readonly definition: TcpSource<unknown> },
+    source: { readonly index: number; readonly name: string; readonly definition: Decoding },
     userError: (error: UserError) => void,
   ) {
     this.#id = `${source.name}/decode`;

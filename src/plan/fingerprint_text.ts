@@ -23,7 +23,9 @@ export function planFingerprintText(plan: Plan): string {
     lines.push(`stage ${kind}${keyed ? " keyed" : ""} ${quote(id)} to ${target(to)}`);
   }
   for (const { kind, id, target: to } of plan.exchanges) lines.push(`exchange ${kind} ${quote(id)} to ${target(to)}`);
-  for (const { definition, id, output } of plan.sinks) lines.push(`sink ${definition.kind} ${quote(id)} at ${output}`);
+  for (const { definition, id, output } of plan.sinks) {
+    lines.push(`sink ${definition.kind} ${quote(id)}${output === null ? "" : ` at ${output}`}`);
+  }
   return `${lines.join("\n")}\n`;
 }
 

@@ -89,10 +89,10 @@ export interface PlannedExchange extends Reach {
 
 export interface PlannedSink {
   readonly index: number;
-  /** `pipeline/sink <output>`. */
+  /** `pipeline/sink <output>`, or `pipeline/sink <name>` for files. */
   readonly id: string;
-  /** The entry of `--out`, from 0. */
-  readonly output: number;
+  /** The entry of `--out`, from 0; null: it needs none. */
+  readonly output: number | null;
   readonly definition: SinkDefinition<unknown>;
 }
 
@@ -287,6 +287,17 @@ class Planner {
   }
 
   #sink(pipeline: string, definition: SinkDefinition<unknown>): PlannedSink {
+    if (definition.kind === "file") {
+      const id = `${pipeline}/sink ${definition.name}`;
+      this.#claim(
+        id,
+        `file sink ${JSON.stringify(definition.name)}`,
+        "give each file sink of a pipeline a name of its own",
+      );
+      const sink: PlannedSink = { index: this.#sinks.length, id, output: null, definition };
+      this.#sinks.push(sink);
+      return sink;
+    }
     const output = definition.output ?? this.#tcpSinkCount;
     this.#tcpSinkCount++;
     const id = `${pipeline}/sink ${output}`;
