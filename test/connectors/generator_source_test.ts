@@ -74,11 +74,18 @@ test("a paced generator makes its rate exactly, however late its timers are", as
 
 test("a slow generator sleeps until its next record is due", async () => {
   const run = bench({ ...numbers, rate: 0.5 });
+  const { startTimer } = run.clock;
+  let timers = 0;
+  run.clock.startTimer = (delayMs, fire) => {
+    timers++;
+    return startTimer.call(run.clock, delayMs, fire);
+  };
   run.source.open();
   await run.clock.advance(1_999);
   assert.equal(run.source.emitted, 0);
   await run.clock.advance(2);
   assert.equal(run.source.emitted, 1);
+  assert.equal(timers, 2);
 });
 
 test("a generator that was blocked for long makes up for one second at most", async () => {

@@ -240,6 +240,7 @@ test("close() ends at once and for good in every other state", async () => {
   waiting.sink.start();
   await settled();
   await waiting.sink.close(300);
+  assert.equal(waiting.clock.timerCount, 0);
   await waiting.clock.advance(1_000);
   assert.equal(waiting.attempts, 1);
 

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { application, framed, generatorSource, source, tcpSink, tcpSource } from "../../mod.ts";
 import type { Application } from "../../src/api/application.ts";
 import type { Prng } from "../../src/base/prng.ts";
+import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
 import { ByteWriter } from "../../src/wire/byte_writer.ts";
 import { encodeDataBatch } from "../../src/wire/data_batch.ts";
 import { ShellWorld, type ShellWorldOptions } from "./shell_world.ts";
@@ -271,6 +272,33 @@ test("a sink that stops reading stops the sources that reach it and no others, a
       "drained",
     );
   }
+});
+
+test("a source whose records stay here up to the second exchange is held back by the credit of that one", async () => {
+  const owners = assignOwners(2, 64);
+  const keyOf = (owner: number) => WORDS.find((word) => owners[keyGroupOf(hashKey(word), 64)] === owner)!;
+  const [here, there] = [keyOf(0), keyOf(1)];
+  const app = () =>
+    application("Here, then there", () =>
+      texts("words")
+        .keyBy(() => here)
+        .to("same", (text) => text)
+        .keyBy(() => there)
+        .toStateful("count", counter)
+        .toSink(line),
+    );
+  const limits = { exchangeCreditBytes: 20_000, sinkQueueBytes: 10_000 };
+  const world = await new ShellWorld(11, { workers: 2, application: app, limits }).started();
+  world.sinks[0]!.stopped = true;
+  const client = world.send(0, 0, ["x".repeat(100)], 40_000);
+  await world.world.runFor(5_000);
+  assert.equal(client.done, false);
+  const [source] = world.workers[0]!.shell.muted();
+  assert.deepEqual(source, { input: "source words", by: ["worker w1"] });
+  // A chunk of 64 KiB becomes less than 100,000 bytes.
+  assert.ok(world.workers[0]!.links.byPeer.get("w1")!.outstandingMax <= limits.exchangeCreditBytes + 100_000);
+  world.sinks[0]!.stopped = false;
+  await world.until(() => world.sinks[0]!.lineCount === 40_000, "it goes on");
 });
 
 test("a stop in the middle of a flood: all that was taken in comes out, in order, long before the deadline", async () => {

@@ -131,9 +131,8 @@ export class Stop {
     const state = this.#state;
     switch (message.kind) {
       case "stop_requested":
-        if (state.kind === "running" || state.kind === "asking") return this.#coordinate(message.reason, peers, now);
-        // Who was told already is answered by that: the two messages crossed.
-        return state.kind === "draining" && !state.told.has(from) ? this.#peerConnected(from, now) : [];
+        // Later than that, who asks was told already (S4), or becomes a coordinator itself (S3).
+        return state.kind === "running" || state.kind === "asking" ? this.#coordinate(message.reason, peers, now) : [];
       case "stop":
         return this.#told(from, message.reason, Math.min(message.deadlineMs, this.#stopMs), now);
       case "drained": {
@@ -174,11 +173,7 @@ export class Stop {
     if (state.kind === "draining") {
       state.coordinators.add(from);
       const own = state.reports.get(this.#name);
-      return [
-        ...(own === undefined ? [] : [report(from, own)]),
-        // Another coordinator that was away when this one began.
-        ...(state.told.has(from) ? [] : this.#peerConnected(from, now)),
-      ];
+      return own === undefined ? [] : [report(from, own)];
     }
     // A little longer than the coordinator, whose `exit` has the reports of all; but whoever asked does not wait longer
     // for that than if nobody had answered.

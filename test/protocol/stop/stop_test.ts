@@ -429,6 +429,22 @@ test("Stop: two coordinators get every report, their own included, and nobody wa
   assert.ok(world.now < 3_000, `it took ${world.now}`);
 });
 
+test("Stop: a coordinator that another one dismisses still waits for those that it told alone", () => {
+  const world = new World([I, "w1", "w2"]);
+  world.cut(I, "w2");
+  world.slow(I, 1_755);
+  world.process("w2").drainMs = 3_000;
+  world.at(10, () => world.request("w1"));
+  const lines = story(world.run())
+    .split("\n")
+    .filter((line) => line.includes("finishes"));
+  assert.deepEqual(lines, [
+    " 1855 initializer finishes: initializer ok, w1 ok, w2 (not reachable; it keeps its files)",
+    " 4752 w1 finishes: initializer ok, w1 ok, w2 ok",
+    " 4753 w2 finishes: initializer ok, w1 ok, w2 ok",
+  ]);
+});
+
 test("Stop: who comes during a stop is told, and who comes back reports again", () => {
   const world = new World([I, "w1", "w2"]);
   world.cut(I, "w2");
