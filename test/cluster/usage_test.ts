@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { examples, withFolder } from "./lib/cluster.ts";
-import { runTammar } from "./lib/process.ts";
+import { runTammar, underDeno } from "./lib/process.ts";
 
 const alerts = ["worker", "--application-module", examples.alerts];
 const words = ["worker", "--application-module", examples.wordCount];
@@ -96,7 +96,7 @@ test("every wrong command line is exit 2 within a second, with the option, its v
       const result = await runTammar([...args, ...(args.length > 1 ? ["--resilience-dir", join(dir, "never")] : [])]);
       const shown = `${what}: exit ${result.status} after ${Math.round(result.ms)} ms\n${result.output}`;
       if (result.status !== 2) problems.push(`expected exit 2, ${shown}`);
-      if (result.ms > 1_000 && process.env["TAMMAR_TEST_COMMAND"] === undefined) problems.push(`slow, ${shown}`);
+      if (result.ms > 1_000 && !underDeno) problems.push(`slow, ${shown}`);
       for (const word of mentions) if (!result.stderr.includes(word)) problems.push(`no ${word} in ${shown}`);
       if (/\n\s+at /.test(result.output)) problems.push(`stack trace in ${shown}`);
       if (result.output.includes("INIT PHASE")) problems.push(`started, ${shown}`);

@@ -18,8 +18,8 @@ export function tammarCommand(): string[] {
   return given === undefined || given === "" ? [binary] : (JSON.parse(given) as string[]);
 }
 
-/** True when the tests drive something else than the compiled binary. */
-export const underDeno = process.env["TAMMAR_TEST_COMMAND"] !== undefined;
+/** True when the tests drive the sources under Deno: what needs a compiled binary is left out then. */
+export const underDeno = tammarCommand().some((word) => word.endsWith("main_deno.ts"));
 
 export interface Ended {
   /** The exit status; null when a signal ended it. */
