@@ -3,7 +3,7 @@
  * map with a `kind`, inside the payload of a link (`link.ts`), so that it is neither lost nor doubled between two living
  * workers. Who says it, to whom, and what the receiver does is said at each.
  */
-import type { Generation, RoutingVersion, WorkerName } from "../base/ids.ts";
+import type { Epoch, Generation, RoutingVersion, WorkerName } from "../base/ids.ts";
 import type { Address } from "../runtime/runtime.ts";
 
 /** How a worker can be reached. */
@@ -35,6 +35,8 @@ export type ControlMessage =
       readonly keyGroupCount: number;
       /** Initializer first, the others sorted by name: the order of owners. */
       readonly members: readonly MemberAddress[];
+      /** Are checkpoints taken? All workers must have been started the same way. */
+      readonly checkpoints: boolean;
     }
   /** A worker to the initializer: `form` is durable here. */
   | { readonly kind: "form_saved" }
@@ -56,6 +58,66 @@ export type ControlMessage =
   | { readonly kind: "moved"; readonly members: readonly MemberAddress[] }
   /** Anyone to anyone, for external queries that span the cluster. */
   | { readonly kind: "query"; readonly query: ClusterQuery; readonly request: number }
-  | { readonly kind: "answer"; readonly request: number; readonly body: unknown };
+  | { readonly kind: "answer"; readonly request: number; readonly body: unknown }
+  | CheckpointMessage;
+
+/** Checkpoints and recovery. Every message says its generation: one of another is a straggler. */
+export type CheckpointMessage =
+  /** Initializer to all: sources inject the barriers of this epoch. */
+  | { readonly kind: "checkpoint_begin"; readonly generation: Generation; readonly epoch: Epoch }
+  /** A worker to the initializer: its part is durable, its sinks vote for it. */
+  | {
+      readonly kind: "checkpoint_stored";
+      readonly generation: Generation;
+      readonly epoch: Epoch;
+      readonly stateBytes: number;
+      readonly writtenBytes: number;
+    }
+  /** A worker to the initializer. `rollBack`: what was given out since the last checkpoint can't be kept. */
+  | {
+      readonly kind: "checkpoint_failed";
+      readonly generation: Generation;
+      readonly epoch: Epoch;
+      readonly reason: string;
+      readonly rollBack: boolean;
+    }
+  /** Initializer to all: the epoch will not exist. `failures`: how many in a row. */
+  | {
+      readonly kind: "checkpoint_abort";
+      readonly generation: Generation;
+      readonly epoch: Epoch;
+      readonly reason: string;
+      readonly failures: number;
+    }
+  /** Initializer to all: the epoch exists. Sinks commit, sources acknowledge, older files may go. */
+  | { readonly kind: "checkpoint_complete"; readonly generation: Generation; readonly epoch: Epoch }
+  /** Anyone to the initializer: take one now. */
+  | { readonly kind: "checkpoint_asked"; readonly request: number }
+  /** The answer. `epoch` 0: none was taken, for this reason. */
+  | { readonly kind: "checkpoint_answered"; readonly request: number; readonly epoch: Epoch; readonly reason: string }
+  /** Anyone to the initializer: bring the cluster back to its last checkpoint. */
+  | { readonly kind: "roll_back_wanted"; readonly generation: Generation; readonly reason: string }
+  /** Initializer to all: stand still, drop what is in flight, say what you have. */
+  | { readonly kind: "recover"; readonly generation: Generation; readonly reason: string }
+  /** A worker to the initializer: epochs it can restore, ascending, and the highest it has written anything of. */
+  | {
+      readonly kind: "recovery_facts";
+      readonly generation: Generation;
+      readonly epochs: readonly Epoch[];
+      readonly written: Epoch;
+    }
+  /** Initializer to one worker. `empty`: what it had is lost, and that was accepted. */
+  | { readonly kind: "restore"; readonly generation: Generation; readonly epoch: Epoch; readonly empty: boolean }
+  /** A worker to the initializer: state is back, sources and sinks are. `entries`: keys that were read. */
+  | { readonly kind: "restored"; readonly generation: Generation; readonly entries: number }
+  /** Initializer to all: everybody has restored, go on. */
+  | { readonly kind: "recovered"; readonly generation: Generation; readonly epoch: Epoch }
+  /** Initializer to one worker: its files do not do; it leaves with this sentence. */
+  | {
+      readonly kind: "recovery_refused";
+      readonly generation: Generation;
+      readonly code: string;
+      readonly sentence: string;
+    };
 
 export type ClusterQuery = "state_entity_count" | "status";

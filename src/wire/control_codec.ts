@@ -3,7 +3,7 @@
  * making is trusted inside: unknown kinds, missing fields and wrong types are refused, fields nobody knows are left out.
  */
 import { ProtocolError } from "../base/errors.ts";
-import { WORKER_NAME, type WorkerName } from "../base/ids.ts";
+import { type Epoch, type Generation, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import type { Address } from "../runtime/runtime.ts";
 import { type CborLimits, decodeCbor, encodeCbor } from "./cbor.ts";
 import type { ControlMessage, DrainReport, MemberAddress, Phase } from "./control.ts";
@@ -11,8 +11,10 @@ import type { ControlMessage, DrainReport, MemberAddress, Phase } from "./contro
 const CBOR_LIMITS: CborLimits = { itemsMax: 65_536, depthMax: 16 };
 /** Workers of a cluster. */
 const MEMBERS_MAX = 256;
+const EPOCHS_MAX = 4_096;
 const TEXT_LENGTH_MAX = 4_096;
 const HOST = /^[\x21-\x7e]{1,255}$/;
+const CODE = /^[a-z_]{1,64}$/;
 const ID = /^[0-9a-f]{32}$/;
 
 export function encodeControlMessage(message: ControlMessage): Uint8Array {
@@ -32,6 +34,7 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
         routingVersion: whole(fields, "routingVersion", 1, Number.MAX_SAFE_INTEGER),
         keyGroupCount: whole(fields, "keyGroupCount", 1, 65_536),
         members: list(fields, "members", member),
+        checkpoints: flag(fields, "checkpoints"),
       };
     case "form_saved":
     case "formed":
@@ -57,6 +60,55 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
     case "answer":
       // The body is plain data within the limits above; who asked knows its shape and checks it.
       return { kind, request: whole(fields, "request", 0, Number.MAX_SAFE_INTEGER), body: fields["body"] };
+    case "checkpoint_begin":
+    case "checkpoint_complete":
+      return { kind, generation: generation(fields), epoch: count(fields, "epoch") };
+    case "checkpoint_stored":
+      return {
+        kind,
+        generation: generation(fields),
+        epoch: count(fields, "epoch"),
+        stateBytes: count(fields, "stateBytes"),
+        writtenBytes: count(fields, "writtenBytes"),
+      };
+    case "checkpoint_failed":
+      return {
+        kind,
+        generation: generation(fields),
+        epoch: count(fields, "epoch"),
+        reason: text(fields, "reason"),
+        rollBack: flag(fields, "rollBack"),
+      };
+    case "checkpoint_abort":
+      return {
+        kind,
+        generation: generation(fields),
+        epoch: count(fields, "epoch"),
+        reason: text(fields, "reason"),
+        failures: count(fields, "failures"),
+      };
+    case "checkpoint_asked":
+      return { kind, request: count(fields, "request") };
+    case "checkpoint_answered":
+      return { kind, request: count(fields, "request"), epoch: count(fields, "epoch"), reason: text(fields, "reason") };
+    case "roll_back_wanted":
+    case "recover":
+      return { kind, generation: generation(fields), reason: text(fields, "reason") };
+    case "recovery_facts":
+      return { kind, generation: generation(fields), epochs: epochs(fields), written: count(fields, "written") };
+    case "restore":
+      return { kind, generation: generation(fields), epoch: count(fields, "epoch"), empty: flag(fields, "empty") };
+    case "restored":
+      return { kind, generation: generation(fields), entries: count(fields, "entries") };
+    case "recovered":
+      return { kind, generation: generation(fields), epoch: count(fields, "epoch") };
+    case "recovery_refused":
+      return {
+        kind,
+        generation: generation(fields),
+        code: text(fields, "code", CODE),
+        sentence: text(fields, "sentence"),
+      };
     default:
       // The compiler lists here what is missing above; a peer may have sent anything.
       throw bad("kind", kind satisfies never);
@@ -83,6 +135,25 @@ function whole(fields: Fields, name: string, min: number, max: number): number {
   const value = fields[name];
   if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) throw bad(name, value);
   return value;
+}
+
+/** A number of something, or an epoch. */
+function count(fields: Fields, name: string): number {
+  return whole(fields, name, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function generation(fields: Fields): Generation {
+  return whole(fields, "generation", 1, 0xffff_ffff);
+}
+
+/** Ascending, and few: a worker keeps what it may have to go back to. */
+function epochs(fields: Fields): Epoch[] {
+  const value = fields["epochs"];
+  if (!Array.isArray(value) || value.length > EPOCHS_MAX) throw bad("epochs", value);
+  value.forEach((epoch, i) => {
+    if (!Number.isSafeInteger(epoch) || epoch < 1 || (i > 0 && epoch <= value[i - 1])) throw bad("epochs", value);
+  });
+  return value as Epoch[];
 }
 
 /** A duration or another quantity that is not negative. */

@@ -13,10 +13,27 @@
 //   L2. The body of a payload is copied once, from the bytes that were read into an array of its own, at offset 0.
 
 import { ProtocolError } from "../base/errors.ts";
+import type { Epoch } from "../base/ids.ts";
 import { decodeUtf8 } from "./byte_reader.ts";
 
-export const PAYLOAD_KINDS = ["control_message", "batch", "end_of_input"] as const;
+export const PAYLOAD_KINDS = ["control_message", "batch", "end_of_input", "barrier"] as const;
 export type PayloadKind = (typeof PAYLOAD_KINDS)[number];
+
+/** The body of a barrier: its epoch, f64. */
+const BARRIER_BYTES = 8;
+
+export function encodeBarrier(epoch: Epoch): Uint8Array {
+  const bytes = new Uint8Array(BARRIER_BYTES);
+  new DataView(bytes.buffer).setFloat64(0, epoch);
+  return bytes;
+}
+
+/** @throws {ProtocolError} `bad_frame`: no whole number from 1. */
+export function decodeBarrier(bytes: Uint8Array): Epoch {
+  const epoch = new DataView(bytes.buffer, bytes.byteOffset, BARRIER_BYTES).getFloat64(0);
+  if (!Number.isSafeInteger(epoch) || epoch < 1) throw new ProtocolError("bad_frame", `a barrier of epoch ${epoch}`);
+  return epoch;
+}
 
 /** Length, kind and fields of a payload frame: what comes before its bytes. */
 export const PAYLOAD_HEADER_BYTES = 20;
@@ -197,6 +214,7 @@ export class LinkReader {
     const exchange = this.#view.getUint16(6);
     if (kind === "control_message" && exchange !== 0) throw bad(`a control message names exchange ${exchange}`);
     if (kind === "end_of_input" && this.#bodyWanted !== 0) throw bad("an end of input has a body");
+    if (kind === "barrier" && this.#bodyWanted !== BARRIER_BYTES) throw bad("a barrier is eight bytes: its epoch");
     const generation = this.#view.getUint32(8);
     const sequence = this.#count(12, "sequence number");
     const body = this.#body!;

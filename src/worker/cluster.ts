@@ -7,8 +7,8 @@
  */
 import { showAddress } from "../base/address.ts";
 import { unreachable } from "../base/assert.ts";
-import { IdentityError, ResilienceError, StorageError, type TammarError } from "../base/errors.ts";
-import { INITIALIZER, type WorkerName } from "../base/ids.ts";
+import { ConfigError, IdentityError, ResilienceError, StorageError, type TammarError } from "../base/errors.ts";
+import { type Generation, INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { DEFAULT_KEY_GROUP_COUNT } from "../plan/key_groups.ts";
 import {
@@ -22,7 +22,7 @@ import { Stop, type StopEffect, type StopEvent, type StopPeers } from "../protoc
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { otherClusterError, type Store } from "../store/store.ts";
-import type { ControlMessage, DrainReport, MemberAddress, Phase } from "../wire/control.ts";
+import type { CheckpointMessage, ControlMessage, DrainReport, MemberAddress, Phase } from "../wire/control.ts";
 import { bytesToHex, type Hello, UNKNOWN_ID, type Welcome } from "../wire/hello.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
@@ -42,6 +42,13 @@ export interface ClusterOwner {
   fail(error: TammarError): void;
   query(from: WorkerName, message: ControlMessage & { kind: "query" }): void;
   answer(from: WorkerName, message: ControlMessage & { kind: "answer" }): void;
+  checkpoint(from: WorkerName, message: CheckpointMessage): void;
+  /** The initializer's: these wait to be released. */
+  ready(workers: readonly WorkerName[]): void;
+  /** The control connection to this worker is gone. */
+  peerLost(worker: WorkerName): void;
+  /** What the worker itself waits for, beside other workers; in words. */
+  waitingFor(): string | null;
 }
 
 export interface ClusterOptions {
@@ -124,6 +131,7 @@ export class Cluster {
       workerCount: store.saved?.workerCount ?? config.workerCount,
       keyGroupCount: DEFAULT_KEY_GROUP_COUNT,
       newClusterId,
+      checkpoints: config.checkpoints.intervalMs !== null,
     });
     this.#stop = new Stop(config.name, config.timing.shutdownMs);
   }
@@ -238,6 +246,7 @@ export class Cluster {
     const { log } = this.#options;
     if (!this.stopping) log.warn("peer_lost", `${CHANNEL_NAMES[link]} connection to ${name} lost: ${why}`);
     this.#drive({ kind: "lost", channel: link === "control" ? "control" : "data", peer: name });
+    if (link === "control") this.#options.owner.peerLost(name);
     if (link === "control") this.#driveStop({ kind: "peer_gone", peer: name, left: status.left });
   }
 
@@ -289,12 +298,29 @@ export class Cluster {
       case "answer":
         return this.#options.owner.answer(from, message);
       default:
-        return unreachable(message);
+        return this.#options.owner.checkpoint(from, message);
     }
   }
 
   sinksConnected(): void {
     this.#drive({ kind: "sinks_connected" });
+  }
+
+  /** The generation is this worker's from now on; `durable` is called when a restart would know it too. */
+  enterGeneration(generation: Generation, durable: () => void): void {
+    this.#drive({ kind: "generation", generation });
+    this.#saving = this.#saving.then(() => {
+      if (!this.#closed) this.#options.turn(durable);
+    });
+  }
+
+  get generation(): Generation {
+    return this.#membership.cluster?.generation ?? 0;
+  }
+
+  /** Whoever waits in phase III may work. */
+  release(): void {
+    this.#drive({ kind: "released" });
   }
 
   requestStop(reason: string): void {
@@ -357,6 +383,17 @@ export class Cluster {
         return owner.reached(effect.phase);
       case "announce":
         return log.info("membership", effect.text);
+      case "ready":
+        return owner.ready(effect.workers);
+      case "checkpoints_differ":
+        return owner.fail(
+          new ConfigError(
+            "checkpoints_differ",
+            effect.theirs
+              ? "This worker was started with --checkpoint-interval off, and the initializer takes checkpoints: leave the option out here"
+              : "The initializer was started with --checkpoint-interval off: start this worker with the same option",
+          ),
+        );
       case "forget_cluster":
         this.#clusterId = UNKNOWN_ID;
         return;
@@ -470,7 +507,7 @@ export class Cluster {
     if (waiting === "waiting for the initializer" && initializerControl !== null) {
       return `waiting for the initializer at ${showAddress(initializerControl)}`;
     }
-    return waiting;
+    return waiting ?? this.#options.owner.waitingFor();
   }
 
   #stopPeers(): StopPeers {

@@ -38,9 +38,28 @@ export interface WorkerConfig {
   readonly buildId: string;
   /** Of every file the application statically imports, packages included; hex. The plan is mixed in by the worker. */
   readonly applicationCodeDigest: string;
+  readonly checkpoints: CheckpointSettings;
   readonly timing: Timing;
   readonly limits: Limits;
 }
+
+export interface CheckpointSettings {
+  /** From the completion of one to the start of the next; null: no checkpoints at all. Only the initializer's counts. */
+  readonly intervalMs: Millis | null;
+  /** One that is not complete by then is aborted. */
+  readonly deadlineMs: Millis;
+  /** After so many aborted ones in a row sources stand still, rather than what is not acknowledged growing. */
+  readonly failuresMax: number;
+  /** `--accept-state-loss`: a worker whose files are lost starts empty. */
+  readonly acceptStateLoss: boolean;
+}
+
+export const NO_CHECKPOINTS: CheckpointSettings = {
+  intervalMs: null,
+  deadlineMs: 30_000,
+  failuresMax: 5,
+  acceptStateLoss: false,
+};
 
 export interface SourceAddress extends Address {
   /** `NAME@HOST:PORT:MAX`: largest frame in bytes; `null`: the source's own. */

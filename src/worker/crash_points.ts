@@ -8,15 +8,20 @@ import type { WorkerName } from "../base/ids.ts";
 
 const MEMBERSHIP_EFFECTS = [
   "announce",
+  "checkpoints_differ",
   "connect_data",
   "dial",
   "forget_cluster",
   "install",
   "reached",
+  "ready",
   "save",
   "send",
 ] as const;
 const STOP_EFFECTS = ["begin_drain", "finish", "send"] as const;
+const ALIGNER_EFFECTS = ["aligned", "inject", "released", "send_barrier"] as const;
+const CHECKPOINT_EFFECTS = ["abort", "answer", "begin", "complete", "decide", "roll_back"] as const;
+const RECOVERY_EFFECTS = ["fence", "recover", "recovered", "refuse", "restore"] as const;
 const SIDES = ["before", "after"] as const;
 const PHASES = [1, 2, 3, 4] as const;
 
@@ -36,6 +41,19 @@ const STEPS = [
   "link.control_lost",
   "data.batch_received",
   "data.batch_sent",
+  "cut.positions_taken",
+  "cut.frozen",
+  "cut.slice_written",
+  "cut.durable",
+  "cut.voted",
+  "cut.stored",
+  "decision.durable",
+  "commit.sinks_told",
+  "commit.old_files_retired",
+  "recovery.stands_still",
+  "recovery.facts_known",
+  "recovery.state_read",
+  "recovery.gone_back",
   "stop.requested",
   "stop.drained",
   "leave.begin",
@@ -48,6 +66,9 @@ export type CrashPoint =
   | (typeof STEPS)[number]
   | `membership.${(typeof MEMBERSHIP_EFFECTS)[number]}.${(typeof SIDES)[number]}`
   | `stop.${(typeof STOP_EFFECTS)[number]}.${(typeof SIDES)[number]}`
+  | `align.${(typeof ALIGNER_EFFECTS)[number]}.${(typeof SIDES)[number]}`
+  | `checkpoint.${(typeof CHECKPOINT_EFFECTS)[number]}.${(typeof SIDES)[number]}`
+  | `recovery.${(typeof RECOVERY_EFFECTS)[number]}.${(typeof SIDES)[number]}`
   | `phase.${(typeof PHASES)[number]}`;
 
 /** All of them, in a fixed order. */
@@ -55,6 +76,9 @@ export const CRASH_POINTS: readonly CrashPoint[] = [
   ...STEPS,
   ...MEMBERSHIP_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `membership.${effect}.${side}`)),
   ...STOP_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `stop.${effect}.${side}`)),
+  ...ALIGNER_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `align.${effect}.${side}`)),
+  ...CHECKPOINT_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `checkpoint.${effect}.${side}`)),
+  ...RECOVERY_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `recovery.${effect}.${side}`)),
   ...PHASES.map((phase): CrashPoint => `phase.${phase}`),
 ];
 

@@ -4,6 +4,7 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
+import { AssertionError } from "../base/assert.ts";
 import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
@@ -17,6 +18,7 @@ import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
+import { Checkpoints, type CheckpointsOptions } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
@@ -59,6 +61,8 @@ export class Worker {
   #data: DataChannel | null = null;
   #external: ExternalServer | null = null;
   #queries: Queries | null = null;
+  /** Null with `--checkpoint-interval off`, and before the cluster is known. */
+  #checkpoints: Checkpoints | null = null;
   #depth = 0;
   #ending = false;
   #signals = 0;
@@ -93,6 +97,7 @@ export class Worker {
       turn,
       sinksConnected: () => this.#cluster?.sinksConnected(),
       drained: (report) => this.#cluster?.drained(report),
+      voted: (sink, epoch, vote) => this.#checkpoints?.voted(sink, epoch, vote),
     });
   }
 
@@ -163,6 +168,10 @@ export class Worker {
         fail: (error) => void this.#fail(error),
         query: (from, message) => this.#queries!.asked(from, message),
         answer: (from, message) => this.#queries!.answered(from, message),
+        checkpoint: (from, message) => this.#checkpoints?.received(from, message),
+        ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
+        peerLost: (peer) => this.#checkpoints?.peerLost(peer),
+        waitingFor: () => this.#checkpoints?.waitingFor() ?? null,
       },
     };
     this.#cluster = new Cluster(cluster, this.#control, this.#data);
@@ -232,6 +241,7 @@ export class Worker {
         this.#shell.batch(from, exchange, bytes);
       },
       endOfInput: (from, exchange) => this.#shell.endOfInput(from, exchange),
+      barrier: (from, exchange, epoch) => this.#shell.barrier(from, exchange, epoch),
       creditChanged: () => this.#shell.creditChanged(),
       turn: (run) => this.#turn(run),
     };
@@ -265,13 +275,45 @@ export class Worker {
       release: (from, exchange, byteCount) => data.release(from, exchange, byteCount),
       unacked: (to) => data.unacked(to),
     });
+    if (this.#config.checkpoints.intervalMs !== null) return this.#takeCheckpoints(cluster);
     if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {
       this.#log.warn(
         "state_starts_empty",
-        `The keyed state of worker ${this.#config.name} starts empty: it was in memory when the worker went, ` +
-          "and checkpoints come with a later release",
+        `The keyed state of worker ${this.#config.name} starts empty: without checkpoints it was in memory only`,
       );
     }
+  }
+
+  #openFiles(
+    _clusterId: string,
+    _folder: string,
+  ): Pick<CheckpointsOptions, "openState" | "readDecision" | "writeDecision"> {
+    throw new AssertionError("checkpoints are off in this build");
+  }
+
+  #takeCheckpoints(cluster: ClusterInformation): void {
+    const store = this.#store!;
+    const { name, checkpoints: settings } = this.#config;
+    this.#checkpoints = new Checkpoints({
+      settings,
+      name,
+      runtime: this.#runtime,
+      log: this.#log,
+      plan: this.#plan,
+      shell: this.#shell,
+      turn: (run) => this.#turn(run),
+      send: (to, message) => this.#cluster!.send(to, message),
+      sendBarrier: (to, exchange, epoch) => this.#data!.sendBarrier(to, exchange, epoch),
+      members: cluster.members.map((member) => member.name),
+      generation: () => this.#cluster!.generation,
+      enterGeneration: (generation, durable) => this.#cluster!.enterGeneration(generation, durable),
+      release: () => this.#cluster!.release(),
+      fail: (error) => void this.#fail(error),
+      ...this.#openFiles(cluster.clusterId, store.folder),
+      restarted: store.saved !== null,
+      hooks: this.#hooks,
+    });
+    this.#checkpoints.start().catch((error: unknown) => void this.#fail(error));
   }
 
   #reached(phase: Phase): void {
@@ -288,7 +330,7 @@ export class Worker {
         return log.info("phase_3", "|~~ INIT PHASE III: Application is ready to work! ~~|");
       case 4:
         log.info("phase_4", "|~~ INIT PHASE IV: Cluster is ready to work! ~~|");
-        if (restarted) {
+        if (restarted && this.#checkpoints === null) {
           log.info("recovery_complete", "|~~ - Recovery COMPLETE - ~~|");
           log.info("resuming", "~~~Resuming message processing.~~~");
         }
@@ -351,6 +393,7 @@ export class Worker {
     this.#hooks.reached("leave.begin");
     try {
       await this.#shell.close(RECORD_GRACE_MS);
+      await this.#checkpoints?.close();
       this.#hooks.reached("leave.connectors_closed");
       this.#metrics.close();
       await this.#farewell();

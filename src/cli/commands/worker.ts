@@ -2,7 +2,7 @@ import type { Application } from "../../api/application.ts";
 import { EXIT, type ExitStatus, TammarError } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMING, type WorkerConfig } from "../../worker/config.ts";
+import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../../worker/config.ts";
 import { runWorker } from "../../worker/worker.ts";
 import { applicationDigest } from "../application_digest.ts";
 import { buildId } from "../build_id.ts";
@@ -100,6 +100,7 @@ async function runOneWorker({ runtime, args }: Invocation, compiledIn: CompiledI
     rawArguments: args,
     buildId: loaded.buildId,
     applicationCodeDigest: loaded.codeDigest,
+    checkpoints: NO_CHECKPOINTS,
     timing: DEFAULT_TIMING,
     limits: DEFAULT_LIMITS,
   };

@@ -43,7 +43,7 @@ export type CheckpointEvent =
   | { readonly kind: "decided"; readonly epoch: Epoch }
   /** A recovery or a stop begins: nothing is started until `resume`. */
   | { readonly kind: "suspend"; readonly reason: string }
-  | { readonly kind: "resume"; readonly complete: Epoch };
+  | { readonly kind: "resume"; readonly complete: Epoch; readonly used: Epoch };
 
 export type CheckpointEffect =
   /** To all workers, this one too. */
@@ -192,7 +192,7 @@ export class CheckpointCoordinator {
       }
       case "resume":
         this.#complete = event.complete;
-        this.#used = Math.max(this.#used, event.complete);
+        this.#used = Math.max(this.#used, event.used);
         this.#failures = 0;
         this.#rest(now);
         return [];

@@ -48,6 +48,10 @@ export type MembershipEvent =
   | { readonly kind: "received"; readonly from: WorkerName; readonly message: ControlMessage }
   /** The `save` effect is durable. */
   | { readonly kind: "saved"; readonly state: "forming" | "formed" }
+  /** The initializer's: whoever waits in phase III may work. */
+  | { readonly kind: "released" }
+  /** The generation of the cluster is this one now. */
+  | { readonly kind: "generation"; readonly generation: Generation }
   /** Every sink of this worker has connected once. */
   | { readonly kind: "sinks_connected" }
   /** The initializer we saved `forming` with is gone; there is another cluster now. Ask it again, as a newcomer. */
@@ -65,6 +69,10 @@ export type MembershipEffect =
   | { readonly kind: "reached"; readonly phase: Phase }
   /** For the log: a marker of the original, or a line of ours. */
   | { readonly kind: "announce"; readonly text: string }
+  /** This worker was started with other settings than the initializer, and can't be part of the cluster. */
+  | { readonly kind: "checkpoints_differ"; readonly theirs: boolean }
+  /** These have reached phase III and wait: once they may work, `released` is to be said. */
+  | { readonly kind: "ready"; readonly workers: readonly WorkerName[] }
   /** Lets a worker of an abandoned cluster forget its id. */
   | { readonly kind: "forget_cluster" };
 
@@ -79,6 +87,8 @@ export interface MembershipConfig {
   readonly keyGroupCount: number;
   /** Of the cluster the initializer forms, if it has to form one. */
   readonly newClusterId: string;
+  /** Are checkpoints taken? Must be the same everywhere. */
+  readonly checkpoints: boolean;
 }
 
 type State =
@@ -133,6 +143,10 @@ export class Membership {
         if (this.#state.kind !== "formed") return [];
         this.#state.sinksConnected = true;
         return this.#advance();
+      case "released":
+        return this.#release();
+      case "generation":
+        return this.#enterGeneration(event.generation);
       case "forming_abandoned":
         assert(this.#config.role === "worker");
         if (this.#state.kind !== "saving") return [];
@@ -272,7 +286,13 @@ export class Membership {
     if (channel === "control" && state.kind === "saving" && this.#config.role === "initializer") {
       // It may have lost what it was told: tell it again (M2).
       state.waiting.add(peer.name);
-      return [{ kind: "send", to: peer.name, message: { kind: "form", ...state.cluster } }];
+      return [
+        {
+          kind: "send",
+          to: peer.name,
+          message: { kind: "form", ...state.cluster, checkpoints: this.#config.checkpoints },
+        },
+      ];
     }
     if (state.kind !== "formed") return [];
     const effects: MembershipEffect[] = [];
@@ -280,7 +300,11 @@ export class Membership {
       effects.push(...this.#learnAddress(peer));
       if (this.#config.role === "initializer" && newIncarnation) {
         this.#phases.delete(peer.name);
-        effects.push({ kind: "send", to: peer.name, message: { kind: "form", ...state.cluster } });
+        effects.push({
+          kind: "send",
+          to: peer.name,
+          message: { kind: "form", ...state.cluster, checkpoints: this.#config.checkpoints },
+        });
         effects.push({ kind: "send", to: peer.name, message: { kind: "formed" } });
       }
       if (peer.name === INITIALIZER && newIncarnation) {
@@ -303,8 +327,9 @@ export class Membership {
   #received(from: WorkerName, message: ControlMessage): MembershipEffect[] {
     switch (message.kind) {
       case "form": {
-        const { kind: _, ...cluster } = message;
+        const { kind: _, checkpoints, ...cluster } = message;
         if (this.#config.role === "initializer" || from !== INITIALIZER) return [straggler(from, message.kind)];
+        if (checkpoints !== this.#config.checkpoints) return [{ kind: "checkpoints_differ", theirs: checkpoints }];
         if (this.#state.kind === "formed") return this.#learnAll(cluster.members);
         if (!cluster.members.some((member) => member.name === this.#config.name))
           return [straggler(from, message.kind)];
@@ -355,7 +380,12 @@ export class Membership {
     this.#state = { kind: "saving", cluster, waiting: new Set(cluster.members.map((member) => member.name)) };
     const effects: MembershipEffect[] = [{ kind: "announce", text: "All worker control channels identified" }];
     effects.push({ kind: "save", state: "forming", cluster });
-    for (const peer of others) effects.push({ kind: "send", to: peer.name, message: { kind: "form", ...cluster } });
+    for (const peer of others)
+      effects.push({
+        kind: "send",
+        to: peer.name,
+        message: { kind: "form", ...cluster, checkpoints: this.#config.checkpoints },
+      });
     return effects;
   }
 
@@ -426,6 +456,15 @@ export class Membership {
       effects.push({ kind: "announce", text: `All ${state.cluster.members.length} workers reporting Topology ready!` });
       effects.push({ kind: "announce", text: "Application has successfully initialized." });
     }
+    const workers = [...this.#phases].filter(([, reached]) => reached === 3).map(([name]) => name);
+    if (workers.length > 0) effects.push({ kind: "ready", workers });
+    return effects;
+  }
+
+  #release(): MembershipEffect[] {
+    const state = this.#state;
+    if (state.kind !== "formed" || !this.#working) return [];
+    const effects: MembershipEffect[] = [];
     for (const [name, reached] of this.#phases) {
       if (reached !== 3) continue;
       this.#phases.set(name, 4);
@@ -435,6 +474,13 @@ export class Membership {
       } else effects.push({ kind: "send", to: name, message: { kind: "work" } });
     }
     return effects;
+  }
+
+  #enterGeneration(generation: Generation): MembershipEffect[] {
+    const state = this.#state;
+    if (state.kind !== "formed" || state.cluster.generation >= generation) return [];
+    state.cluster = { ...state.cluster, generation };
+    return [{ kind: "save", state: "formed", cluster: state.cluster }];
   }
 
   #learnAddress(peer: MemberAddress): MembershipEffect[] {

@@ -1,6 +1,7 @@
 import { assert } from "../../base/assert.ts";
-import type { WorkerName } from "../../base/ids.ts";
+import type { Epoch, WorkerName } from "../../base/ids.ts";
 import type { Address } from "../../runtime/runtime.ts";
+import { decodeBarrier, encodeBarrier } from "../../wire/link.ts";
 import { type ChannelOptions, type HubStats, LinkHub, type LinkStatus } from "./link_hub.ts";
 
 const NOTHING = new Uint8Array(0);
@@ -15,6 +16,7 @@ export class DataChannel {
     const { owner } = options;
     this.#hub = new LinkHub("data", options, (link, kind, exchange, bytes) => {
       if (kind === "batch") owner.batch(link.peer, exchange, bytes);
+      else if (kind === "barrier") owner.barrier(link.peer, exchange, decodeBarrier(bytes));
       else owner.endOfInput(link.peer, exchange);
     });
   }
@@ -40,6 +42,11 @@ export class DataChannel {
 
   sendEnd(to: WorkerName, exchange: number): void {
     this.#hub.linkTo(to).append("end_of_input", exchange, NOTHING);
+  }
+
+  /** Behind everything that was sent on this exchange so far. */
+  sendBarrier(to: WorkerName, exchange: number, epoch: Epoch): void {
+    this.#hub.linkTo(to).append("barrier", exchange, encodeBarrier(epoch));
   }
 
   /** May sources that feed this exchange go on, as far as `to` is concerned? Changes are told: `creditChanged`. */

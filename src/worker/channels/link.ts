@@ -217,6 +217,15 @@ export class Link implements Omit<LinkFrames, "open"> {
       this.#resumeDue = false;
       this.receiver.acked();
     }
+    // Before credit: what the receiver has processed is then never counted as being on its way as well.
+    const hasMore = at > 0 || this.#creditDue || this.sender.unsentBytes > 0 || this.#goodbye !== null;
+    if (
+      at <= roomUntil &&
+      (this.receiver.ackDueAt <= now || (hasMore && this.receiver.ackDueAt < Number.POSITIVE_INFINITY))
+    ) {
+      at = writeAck(view, at, this.receiver.receivedThrough);
+      this.receiver.acked();
+    }
     if (this.#creditDue) {
       let complete = true;
       this.#granter.tellDue((exchange, limit) => {
@@ -225,14 +234,6 @@ export class Link implements Omit<LinkFrames, "open"> {
         return complete;
       });
       this.#creditDue = !complete;
-    }
-    const hasMore = at > 0 || this.sender.unsentBytes > 0 || this.#goodbye !== null;
-    if (
-      at <= roomUntil &&
-      (this.receiver.ackDueAt <= now || (hasMore && this.receiver.ackDueAt < Number.POSITIVE_INFINITY))
-    ) {
-      at = writeAck(view, at, this.receiver.receivedThrough);
-      this.receiver.acked();
     }
     while (at <= roomUntil) {
       const payload = this.sender.next();

@@ -1,5 +1,5 @@
 /** What the channels ask of the worker that owns them, and what they tell it. */
-import type { Generation, WorkerName } from "../../base/ids.ts";
+import type { Epoch, Generation, WorkerName } from "../../base/ids.ts";
 import type { Address } from "../../runtime/runtime.ts";
 import type { ControlMessage } from "../../wire/control.ts";
 import type { Hello, Welcome } from "../../wire/hello.ts";
@@ -79,6 +79,8 @@ export interface LinkOwner {
    */
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void;
   endOfInput(from: WorkerName, exchange: number): void;
+  /** In order with the batches of its exchange. */
+  barrier(from: WorkerName, exchange: number, epoch: Epoch): void;
   /** `hasCredit` of this exchange answers differently than before. */
   creditChanged(peer: WorkerName, exchange: number): void;
   /** Every completion goes through here: calls `run`, then flushes all channels once. Never called inside of itself. */

@@ -9,7 +9,7 @@ import {
 function coordinator(workers = ["initializer", "w1"]) {
   const machine = new CheckpointCoordinator({ workers, intervalMs: 1_000, deadlineMs: 5_000 }, 0, 0);
   const at = (now: number, event: CheckpointEvent) => machine.handle(event, now).map(show);
-  at(0, { kind: "resume", complete: 0 });
+  at(0, { kind: "resume", complete: 0, used: 0 });
   return { machine, at };
 }
 
@@ -92,6 +92,6 @@ test("nothing starts while it is suspended, and whoever asks is told why", () =>
   assert.deepEqual(at(1_001, { kind: "suspend", reason: "recovery" }), ["abort 1 (0): recovery"]);
   assert.deepEqual(at(9_000, { kind: "tick" }), []);
   assert.deepEqual(at(9_000, { kind: "asked", request: 1 }), ["answer 1: recovery"]);
-  at(9_001, { kind: "resume", complete: 0 });
+  at(9_001, { kind: "resume", complete: 0, used: 0 });
   assert.deepEqual(at(10_001, { kind: "tick" }), ["begin 2"]);
 });

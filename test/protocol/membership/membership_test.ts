@@ -87,6 +87,7 @@ class Process {
       workerCount: world.count,
       keyGroupCount: 16,
       newClusterId: clusterId,
+      checkpoints: true,
     });
   }
 
@@ -128,6 +129,9 @@ class Process {
           this.world.files.set(this.name, { state: effect.state, cluster: effect.cluster });
           this.handle({ kind: "saved", state: effect.state });
         });
+        return;
+      case "ready":
+        this.jobs.push(() => this.handle({ kind: "released" }));
         return;
       case "reached":
         this.world.transcript.push(`${this.name}: phase ${effect.phase}`);

@@ -17,6 +17,7 @@ const EACH: readonly ControlMessage[] = [
     routingVersion: 1,
     keyGroupCount: 1_024,
     members: [{ ...member, name: "initializer" }, member],
+    checkpoints: true,
   },
   { kind: "form_saved" },
   { kind: "formed" },
@@ -28,6 +29,20 @@ const EACH: readonly ControlMessage[] = [
   { kind: "exit", reports: [report, { worker: "w2", complete: true, leftBehind: "" }] },
   { kind: "moved", members: [member] },
   { kind: "query", query: "status", request: 7 },
+  { kind: "checkpoint_begin", generation: 2, epoch: 3 },
+  { kind: "checkpoint_stored", generation: 2, epoch: 3, stateBytes: 4, writtenBytes: 5 },
+  { kind: "checkpoint_failed", generation: 2, epoch: 3, reason: "no", rollBack: true },
+  { kind: "checkpoint_abort", generation: 2, epoch: 3, reason: "no", failures: 1 },
+  { kind: "checkpoint_complete", generation: 2, epoch: 3 },
+  { kind: "checkpoint_asked", request: 1 },
+  { kind: "checkpoint_answered", request: 1, epoch: 0, reason: "no" },
+  { kind: "roll_back_wanted", generation: 2, reason: "no" },
+  { kind: "recover", generation: 2, reason: "w1 has started" },
+  { kind: "recovery_facts", generation: 2, epochs: [1, 2], written: 3 },
+  { kind: "restore", generation: 2, epoch: 2, empty: false },
+  { kind: "restored", generation: 2, entries: 10 },
+  { kind: "recovered", generation: 2, epoch: 2 },
+  { kind: "recovery_refused", generation: 2, code: "state_lost", sentence: "its files are lost" },
   { kind: "answer", request: 7, body: { a: [1, "x", null, true, { b: 1.5 }] } },
 ];
 
@@ -44,7 +59,7 @@ test("a control message without one of its fields, or with one of another type, 
     for (const field of Object.keys(message)) {
       for (const value of [undefined, -1, 1.25, {}, ["x"], Number.NaN, "\u0000"]) {
         const isFree = field === "body" || (field === "deadlineMs" && value === 1.25);
-        const isText = (field === "reason" || field === "leftBehind") && typeof value === "string";
+        const isText = ["reason", "leftBehind", "sentence"].includes(field) && typeof value === "string";
         if (isFree || isText) continue;
         const bytes = encodeCbor({ ...message, [field]: value });
         assert.throws(

@@ -1,0 +1,651 @@
+/**
+ * A worker's part in checkpoints and recovery, and on the initializer the coordination of both: the driver of `Aligner`,
+ * `CheckpointCoordinator` and `RecoveryCoordinator`.
+ *
+ * As a participant:
+ *
+ *   recovering ──recovered──▶ running ──begin, or a barrier──▶ aligning ──all barriers──▶ the cut ──▶ running
+ *       ▲                        │                                                         └─▶ writing, in slices
+ *       └──────── recover ───────┘                                                             └─▶ stored
+ *
+ *   X1. At the cut everything of this worker stands still: state is frozen, positions of sources and outputs of sinks are
+ *       noted, in one turn. Then everything goes on, while what was frozen is written in slices.
+ *   X2. `stored` is said when the epoch is durable here and every sink of this worker has voted for it.
+ *   X3. Between `recover` and `recovered` no record is taken in. What comes of an older generation is dropped by the links.
+ *   X4. A restore is never under way twice: a later one waits for the end of the earlier one, and takes its place.
+ */
+import { assert, unreachable } from "../base/assert.ts";
+import { ResilienceError, StorageError, TammarError } from "../base/errors.ts";
+import { type Epoch, type Generation, INITIALIZER, type WorkerName } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { Vote } from "../connectors/connector.ts";
+import type { Dataflow } from "../operators/dataflow.ts";
+import type { Plan } from "../plan/plan.ts";
+import { Aligner, type AlignerEffect } from "../protocol/barrier/aligner.ts";
+import {
+  CheckpointCoordinator,
+  type CheckpointEffect,
+  type CheckpointEvent,
+  type CheckpointSummary,
+} from "../protocol/checkpoint/checkpoint_coordinator.ts";
+import {
+  RecoveryCoordinator,
+  type RecoveryEffect,
+  type RecoveryEvent,
+} from "../protocol/recovery/recovery_coordinator.ts";
+import type { Millis, Runtime } from "../runtime/runtime.ts";
+import type { CheckpointMessage, ControlMessage } from "../wire/control.ts";
+import type { CheckpointSettings } from "./config.ts";
+import type { WorkerHooks } from "./crash_points.ts";
+import type { DataflowShell, Positions } from "./dataflow_shell.ts";
+
+/** State that survives: `state_keeper.ts`. */
+export interface StatePart {
+  facts(): { readonly epochs: readonly Epoch[]; readonly written: Epoch };
+  /** From now on this is the state that is frozen. */
+  attach(dataflow: Dataflow): void;
+  freeze(epoch: Epoch): void;
+  /** Writes the next slice of what is frozen. Returns whether everything is written. */
+  slice(budgetMs: Millis): boolean;
+  /** Durable when it resolves. */
+  end(epoch: Epoch, generation: Generation, body: unknown): Promise<{ stateBytes: number; writtenBytes: number }>;
+  restore(epoch: Epoch, dataflow: Dataflow): Promise<{ body: unknown | null; entries: number }>;
+  completed(epoch: Epoch): void;
+  close(): Promise<void>;
+}
+
+/** The initializer's record of what exists: `store/decision_file.ts`. */
+export interface Decision {
+  readonly epoch: Epoch;
+  readonly used: Epoch;
+  readonly generation: Generation;
+}
+
+export interface CheckpointsOptions {
+  readonly settings: CheckpointSettings;
+  readonly name: WorkerName;
+  readonly runtime: Runtime;
+  readonly log: Log;
+  readonly plan: Plan;
+  readonly shell: DataflowShell;
+  readonly turn: (run: () => void) => void;
+  readonly send: (to: WorkerName, message: ControlMessage) => void;
+  readonly sendBarrier: (to: WorkerName, exchange: number, epoch: Epoch) => void;
+  readonly members: readonly WorkerName[];
+  readonly generation: () => Generation;
+  /** Makes the generation this worker's, and calls back when that is durable. */
+  readonly enterGeneration: (generation: Generation, durable: () => void) => void;
+  /** The initializer's: whoever waits may work. */
+  readonly release: () => void;
+  readonly fail: (error: TammarError) => void;
+  /** Opens the folder's state; once. */
+  readonly openState: () => Promise<StatePart>;
+  readonly readDecision: () => Promise<Decision | null>;
+  readonly writeDecision: (decision: Decision) => Promise<void>;
+  /** Did this process find a formed cluster in its folder? For the markers. */
+  readonly restarted: boolean;
+  readonly hooks: WorkerHooks;
+}
+
+/** How long one slice of writing may keep the loop. */
+const SLICE_MS: Millis = 1;
+const TICK_MS: Millis = 20;
+
+/** An epoch that was cut here and is on its way to the disk. */
+interface Cut {
+  readonly epoch: Epoch;
+  positions: Positions;
+  readonly votesMissing: Set<string>;
+  /** What was written, once it is durable. */
+  durable: { readonly stateBytes: number; readonly writtenBytes: number } | null;
+}
+
+export interface CheckpointStatus {
+  readonly complete: Epoch;
+  readonly ageMs: Millis;
+  readonly last: CheckpointSummary | null;
+  readonly aligning: Epoch;
+  readonly recovering: string;
+}
+
+export class Checkpoints {
+  readonly #options: CheckpointsOptions;
+  readonly #peers: readonly WorkerName[];
+  #aligner: Aligner;
+  #phase: "recovering" | "running" = "recovering";
+  #recoveringWhy = "the cluster is starting";
+  /** Has it been running in this process? */
+  #everRan = false;
+  #state: StatePart | null = null;
+  #cut: Cut | null = null;
+  /** Sources stand still since too many checkpoints failed. */
+  #muted = false;
+  /** Everything that touches the state's files and must not overlap, in order. */
+  #files: Promise<void> = Promise.resolve();
+  #lastComplete: Epoch = 0;
+  #lastCompleteMs: Millis;
+  #lastSummary: CheckpointSummary | null = null;
+  #closed = false;
+
+  // The initializer's.
+  #coordinator: CheckpointCoordinator | null = null;
+  #recovery: RecoveryCoordinator | null = null;
+  #decided: Epoch = 0;
+  #requests = 0;
+  #readyEarly: readonly WorkerName[] = [];
+  readonly #answers = new Map<number, (epoch: Epoch, reason: string) => void>();
+
+  constructor(options: CheckpointsOptions) {
+    this.#options = options;
+    const { members, name, plan, runtime, shell } = options;
+    this.#peers = members.filter((member) => member !== name);
+    this.#aligner = new Aligner(plan.exchanges, this.#peers, 0);
+    this.#lastCompleteMs = runtime.clock.monotonicMs();
+    shell.gate = {
+      holds: (from, exchange) => this.#aligner.holds(from, exchange),
+      barrier: (from, exchange, epoch) => this.#align(this.#aligner.barrier(from, exchange, epoch)),
+    };
+    shell.standStill(true);
+  }
+
+  /** On the initializer: what was decided is read, then it coordinates. */
+  async start(): Promise<void> {
+    if (this.#options.name !== INITIALIZER) return;
+    const { members, settings, readDecision, generation } = this.#options;
+    const decision = await readDecision();
+    this.#decided = decision?.epoch ?? 0;
+    const used = decision?.used ?? 0;
+    const lastGeneration = Math.max(decision?.generation ?? 0, generation());
+    this.#coordinator = new CheckpointCoordinator(
+      { workers: members, intervalMs: settings.intervalMs, deadlineMs: settings.deadlineMs },
+      this.#decided,
+      used,
+    );
+    this.#recovery = new RecoveryCoordinator(
+      { workers: members, acceptStateLoss: settings.acceptStateLoss },
+      lastGeneration,
+    );
+    this.#tick();
+    if (this.#readyEarly.length > 0) this.#options.turn(() => this.ready(this.#readyEarly));
+  }
+
+  get status(): CheckpointStatus {
+    const now = this.#options.runtime.clock.monotonicMs();
+    return {
+      complete: this.#lastComplete,
+      ageMs: Math.round(now - this.#lastCompleteMs),
+      last: this.#lastSummary,
+      aligning: this.#aligner.aligning,
+      recovering: this.#phase === "recovering" ? this.#recoveringWhy : "",
+    };
+  }
+
+  get recovering(): boolean {
+    return this.#phase === "recovering";
+  }
+
+  /** In words; null while nothing is awaited. */
+  waitingFor(): string | null {
+    const recovery = this.#recovery?.waitingFor() ?? null;
+    if (recovery !== null) return recovery;
+    if (this.#muted) return "sources stand still: too many checkpoints in a row have failed";
+    return null;
+  }
+
+  /** The initializer's: these have come to phase III, and the cluster has to go through a recovery before they work. */
+  ready(workers: readonly WorkerName[]): void {
+    if (this.#recovery === null) {
+      // What was decided is being read.
+      this.#readyEarly = [...new Set([...this.#readyEarly, ...workers])];
+      return;
+    }
+    this.#beginRecovery(`${workers.join(", ")} ${workers.length === 1 ? "has" : "have"} started`);
+  }
+
+  /** The control connection to this worker is gone. */
+  peerLost(worker: WorkerName): void {
+    if (this.#coordinator !== null) this.#drive({ kind: "lost", worker });
+  }
+
+  /** Takes one now; `answer` gets its epoch, or 0 and why not. */
+  ask(answer: (epoch: Epoch, reason: string) => void): void {
+    const request = ++this.#requests;
+    this.#answers.set(request, answer);
+    if (this.#coordinator !== null) this.#drive({ kind: "asked", request });
+    else this.#options.send(INITIALIZER, { kind: "checkpoint_asked", request });
+  }
+
+  /** No more checkpoints but those that are asked for: the cluster stops. */
+  suspendInterval(): void {
+    this.#closed = true;
+  }
+
+  voted(sink: string, epoch: Epoch, vote: Vote): void {
+    const cut = this.#cut;
+    if (cut === null || cut.epoch !== epoch || !cut.votesMissing.delete(sink)) return;
+    this.#options.hooks.reached("cut.voted");
+    if (vote.kind === "commit") return this.#storedIfDone();
+    this.#cut = null;
+    this.#tell({
+      kind: "checkpoint_failed",
+      generation: this.#generation,
+      epoch,
+      reason: `${sink}: ${vote.reason}`,
+      rollBack: true,
+    });
+  }
+
+  /** What a sink gave out since the last checkpoint is lost to it. */
+  rollBackWanted(reason: string): void {
+    if (this.#phase === "running") this.#tell({ kind: "roll_back_wanted", generation: this.#generation, reason });
+  }
+
+  received(from: WorkerName, message: CheckpointMessage): void {
+    if ("generation" in message && message.kind !== "recover" && message.generation !== this.#generation) return;
+    switch (message.kind) {
+      case "checkpoint_begin":
+        if (this.#phase === "running") this.#align(this.#aligner.begin(message.epoch));
+        return;
+      case "checkpoint_abort":
+        return this.#aborted(message.epoch, message.reason, message.failures);
+      case "checkpoint_complete":
+        return this.#completed(message.epoch);
+      case "checkpoint_answered": {
+        const answer = this.#answers.get(message.request);
+        this.#answers.delete(message.request);
+        return answer?.(message.epoch, message.reason);
+      }
+      case "recover":
+        return this.#recover(message.generation, message.reason);
+      case "restore":
+        return this.#restore(message.generation, message.epoch, message.empty);
+      case "recovered":
+        return this.#recovered(message.epoch);
+      case "recovery_refused":
+        return this.#options.fail(new ResilienceError(message.code, `Cannot recover: ${message.sentence}`));
+      case "checkpoint_stored":
+        return this.#drive({ ...message, kind: "stored", from });
+      case "checkpoint_failed":
+        return this.#drive({ ...message, kind: "failed", from });
+      case "checkpoint_asked":
+        return this.#askedBy(from, message.request);
+      case "roll_back_wanted":
+        return this.#beginRecovery(`worker ${from}: ${message.reason}`);
+      case "recovery_facts": {
+        const { generation, epochs, written } = message;
+        return this.#driveRecovery({ kind: "facts", from, generation, facts: { epochs, written } });
+      }
+      case "restored":
+        return this.#driveRecovery({
+          kind: "restored",
+          from,
+          generation: message.generation,
+          entries: message.entries,
+        });
+      default:
+        return unreachable(message);
+    }
+  }
+
+  /** Nothing is written any more when it resolves. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cut = null;
+    await this.#files;
+    await this.#state?.close();
+  }
+
+  // ---- participant
+
+  get #generation(): Generation {
+    return this.#options.generation();
+  }
+
+  /** To the initializer, which may be this worker. */
+  #tell(message: CheckpointMessage): void {
+    if (this.#options.name === INITIALIZER) this.received(INITIALIZER, message);
+    else this.#options.send(INITIALIZER, message);
+  }
+
+  #align(effects: readonly AlignerEffect[]): void {
+    const { shell, sendBarrier } = this.#options;
+    const { reached } = this.#options.hooks;
+    for (const effect of effects) {
+      reached(`align.${effect.kind}.before`);
+      switch (effect.kind) {
+        case "inject":
+          shell.standStill(true);
+          break;
+        case "send_barrier":
+          sendBarrier(effect.to, effect.exchange, effect.epoch);
+          break;
+        case "aligned":
+          this.#takeCut(effect.epoch);
+          break;
+        case "released":
+          this.#goOn();
+          break;
+        default:
+          unreachable(effect);
+      }
+      reached(`align.${effect.kind}.after`);
+    }
+  }
+
+  #goOn(): void {
+    this.#options.shell.standStill(this.#muted || this.#phase === "recovering" || this.#aligner.aligning !== 0);
+  }
+
+  #takeCut(epoch: Epoch): void {
+    const { hooks, shell } = this.#options;
+    const votesMissing = new Set(
+      shell.sinks.filter((sink) => sink.transactions !== undefined).map((sink) => sink.name),
+    );
+    const cut: Cut = { epoch, positions: { sources: {}, sinks: {} }, votesMissing, durable: null };
+    // Before the sinks prepare: one that has nothing to do votes at once.
+    this.#cut = cut;
+    cut.positions = shell.cut(epoch);
+    hooks.reached("cut.positions_taken");
+    this.#state!.freeze(epoch);
+    hooks.reached("cut.frozen");
+    this.#goOn();
+    this.#write(cut);
+  }
+
+  #write(cut: Cut): void {
+    const { clock } = this.#options.runtime;
+    if (this.#cut !== cut || this.#closed) return;
+    const isWritten = this.#state!.slice(SLICE_MS);
+    this.#options.hooks.reached("cut.slice_written");
+    if (!isWritten) {
+      clock.soon(() => this.#options.turn(() => this.#write(cut)));
+      return;
+    }
+    const generation = this.#generation;
+    this.#inOrder(
+      async () => {
+        if (this.#cut !== cut) return;
+        const durable = await this.#state!.end(cut.epoch, generation, { ...cut.positions });
+        this.#options.turn(() => {
+          this.#options.hooks.reached("cut.durable");
+          cut.durable = durable;
+          this.#storedIfDone();
+        });
+      },
+      (error) => {
+        if (this.#cut !== cut) return;
+        this.#cut = null;
+        const reason = error instanceof Error ? error.message : String(error);
+        if (error instanceof StorageError && error.code !== "disk_full") return this.#options.fail(error);
+        this.#tell({ kind: "checkpoint_failed", generation, epoch: cut.epoch, reason, rollBack: false });
+      },
+    );
+  }
+
+  #storedIfDone(): void {
+    const cut = this.#cut;
+    if (cut === null || cut.durable === null || cut.votesMissing.size > 0) return;
+    this.#cut = null;
+    this.#options.hooks.reached("cut.stored");
+    this.#tell({ kind: "checkpoint_stored", generation: this.#generation, epoch: cut.epoch, ...cut.durable });
+  }
+
+  #aborted(epoch: Epoch, reason: string, failures: number): void {
+    const { log, settings, shell } = this.#options;
+    log.warn("checkpoint_aborted", `Checkpoint ${epoch} is aborted (${failures} in a row): ${reason}`);
+    if (this.#cut?.epoch === epoch) this.#cut = null;
+    shell.abort(epoch);
+    if (failures >= settings.failuresMax && !this.#muted) {
+      this.#muted = true;
+      log.error(
+        "checkpoints_failing",
+        `Sources stand still until a checkpoint succeeds: ${failures} in a row have failed`,
+      );
+    }
+    this.#align(this.#aligner.abort(epoch));
+    this.#goOn();
+  }
+
+  #completed(epoch: Epoch): void {
+    this.#lastComplete = epoch;
+    this.#lastCompleteMs = this.#options.runtime.clock.monotonicMs();
+    if (this.#muted) this.#options.log.info("checkpoints_work", `Checkpoint ${epoch} succeeded: sources go on`);
+    this.#muted = false;
+    this.#goOn();
+    this.#options.shell.commit(epoch);
+    this.#options.hooks.reached("commit.sinks_told");
+    this.#state!.completed(epoch);
+    this.#options.hooks.reached("commit.old_files_retired");
+  }
+
+  #recover(generation: Generation, reason: string): void {
+    const { hooks, log, restarted, shell, enterGeneration, openState } = this.#options;
+    if (generation < this.#generation) return;
+    const isFirstStart = !restarted && !this.#everRan;
+    this.#phase = "recovering";
+    this.#recoveringWhy = reason;
+    this.#muted = false;
+    this.#cut = null;
+    this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
+    shell.standStill(true);
+    if (!isFirstStart)
+      log.info(
+        "recovery_started",
+        `|~~ - Starting recovery for crash recovery - ~~| generation ${generation}: ${reason}`,
+      );
+    enterGeneration(generation, () => {});
+    shell.startOver();
+    hooks.reached("recovery.stands_still");
+    this.#inOrder(async () => {
+      this.#state ??= await openState();
+      const { epochs, written } = this.#state.facts();
+      this.#options.turn(() => {
+        hooks.reached("recovery.facts_known");
+        if (this.#generation !== generation) return;
+        this.#tell({ kind: "recovery_facts", generation, epochs, written });
+      });
+    });
+  }
+
+  #restore(generation: Generation, epoch: Epoch, empty: boolean): void {
+    const { hooks, log, restarted, shell, turn } = this.#options;
+    if (restarted || this.#everRan) log.info("rolling_back", `RESILIENCE: Rolling back to checkpoint ${epoch}`);
+    if (empty && epoch > 0)
+      log.error("state_lost", `This worker's files of checkpoint ${epoch} are lost: it starts empty, as was accepted`);
+    this.#inOrder(async () => {
+      if (this.#generation !== generation) return;
+      const dataflow = shell.startOver();
+      const state = this.#state!;
+      const { body, entries } = await state.restore(empty ? 0 : epoch, dataflow);
+      turn(() => {
+        if (this.#generation !== generation) return;
+        state.attach(dataflow);
+        this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, epoch);
+        this.#lastComplete = epoch;
+        this.#lastCompleteMs = this.#options.runtime.clock.monotonicMs();
+        hooks.reached("recovery.state_read");
+        shell.goBack(epoch, positionsOf(body));
+        hooks.reached("recovery.gone_back");
+        if (restarted || entries > 0)
+          log.info("replayed", `RESILIENCE: Replayed ${entries} entries from recovery log file.`);
+        this.#tell({ kind: "restored", generation, entries });
+      });
+    });
+  }
+
+  #recovered(epoch: Epoch): void {
+    const { log } = this.#options;
+    if (this.#phase !== "recovering") return;
+    this.#phase = "running";
+    if (this.#options.restarted || this.#everRan) {
+      log.info("recovery_complete", `|~~ - Recovery COMPLETE - ~~| at checkpoint ${epoch}`);
+      log.info("resuming", "~~~Resuming message processing.~~~");
+    }
+    this.#everRan = true;
+    this.#goOn();
+  }
+
+  /** X4. An error that nobody handles ends the worker. */
+  #inOrder(work: () => Promise<void>, failed?: (error: unknown) => void): void {
+    this.#files = this.#files.then(async () => {
+      try {
+        await work();
+      } catch (error) {
+        this.#options.turn(() => {
+          if (failed !== undefined) return failed(error);
+          const known = error instanceof TammarError ? error : null;
+          this.#options.fail(
+            known ?? new StorageError("state_failed", `Cannot use the saved state: ${String(error)}`, { cause: error }),
+          );
+        });
+      }
+    });
+  }
+
+  // ---- coordinator
+
+  #tick(): void {
+    if (this.#closed) return;
+    this.#options.runtime.clock.startTimer(TICK_MS, () => {
+      this.#options.turn(() => {
+        if (!this.#closed) this.#drive({ kind: "tick" });
+      });
+      this.#tick();
+    });
+  }
+
+  #drive(event: CheckpointEvent): void {
+    const coordinator = this.#coordinator;
+    if (coordinator === null) return;
+    const { hooks, runtime } = this.#options;
+    for (const effect of coordinator.handle(event, runtime.clock.monotonicMs())) {
+      hooks.reached(`checkpoint.${effect.kind}.before`);
+      this.#perform(effect);
+      hooks.reached(`checkpoint.${effect.kind}.after`);
+    }
+  }
+
+  #perform(effect: CheckpointEffect): void {
+    const generation = this.#generation;
+    switch (effect.kind) {
+      case "begin":
+        return this.#toAll({ kind: "checkpoint_begin", generation, epoch: effect.epoch });
+      case "abort":
+        return this.#toAll({ ...effect, kind: "checkpoint_abort", generation });
+      case "decide":
+        return this.#decide(effect.epoch);
+      case "complete":
+        this.#decided = effect.epoch;
+        this.#lastSummary = effect.summary;
+        return this.#toAll({ kind: "checkpoint_complete", generation, epoch: effect.epoch });
+      case "answer": {
+        const answer = this.#answers.get(effect.request);
+        this.#answers.delete(effect.request);
+        return answer?.(effect.complete ?? 0, effect.reason);
+      }
+      case "roll_back":
+        return this.#beginRecovery(effect.reason);
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  /** The commit point: once this record is durable, the epoch exists. */
+  #decide(epoch: Epoch): void {
+    const { hooks, writeDecision, fail, turn } = this.#options;
+    writeDecision({ epoch, used: epoch, generation: this.#generation }).then(
+      () =>
+        turn(() => {
+          hooks.reached("decision.durable");
+          this.#decided = epoch;
+          this.#drive({ kind: "decided", epoch });
+        }),
+      (error: unknown) =>
+        turn(() =>
+          // Whether the record is there is not known: only a restart, which reads it, can tell.
+          fail(
+            new StorageError("decision_failed", `Cannot write the decision of checkpoint ${epoch}: ${String(error)}`, {
+              cause: error,
+            }),
+          ),
+        ),
+    );
+  }
+
+  #askedBy(from: WorkerName, request: number): void {
+    this.ask((epoch, reason) => {
+      const answered: ControlMessage = { kind: "checkpoint_answered", request, epoch, reason };
+      if (from === this.#options.name) this.received(from, answered as CheckpointMessage);
+      else this.#options.send(from, answered);
+    });
+  }
+
+  #beginRecovery(reason: string): void {
+    if (this.#recovery === null) return;
+    this.#drive({ kind: "suspend", reason: "the cluster recovers" });
+    this.#driveRecovery({ kind: "begin", reason, decided: this.#decided });
+  }
+
+  #driveRecovery(event: RecoveryEvent): void {
+    const recovery = this.#recovery;
+    if (recovery === null) return;
+    const { reached } = this.#options.hooks;
+    for (const effect of recovery.handle(event)) {
+      reached(`recovery.${effect.kind}.before`);
+      this.#performRecovery(effect);
+      reached(`recovery.${effect.kind}.after`);
+    }
+  }
+
+  #performRecovery(effect: RecoveryEffect): void {
+    const { enterGeneration, log, release } = this.#options;
+    switch (effect.kind) {
+      case "fence": {
+        const { generation } = effect;
+        return enterGeneration(generation, () => this.#driveRecovery({ kind: "fenced", generation }));
+      }
+      case "recover":
+        return this.#toAll({ kind: "recover", generation: effect.generation, reason: effect.reason });
+      case "restore": {
+        const { to, generation, epoch, empty } = effect;
+        return this.#to(to, { kind: "restore", generation, epoch, empty });
+      }
+      case "recovered":
+        if (effect.epoch > 0)
+          log.info(
+            "recovered",
+            `The cluster is at checkpoint ${effect.epoch} again, with ${effect.entries} keys: ${effect.reason}`,
+          );
+        this.#drive({ kind: "resume", complete: effect.epoch, used: effect.used });
+        this.#toAll({ kind: "recovered", generation: effect.generation, epoch: effect.epoch });
+        return release();
+      case "refuse": {
+        const { worker, code, sentence } = effect.refusal;
+        log.error(code, sentence);
+        return this.#to(worker, { kind: "recovery_refused", generation: this.#generation, code, sentence });
+      }
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  #toAll(message: CheckpointMessage): void {
+    for (const member of this.#options.members) this.#to(member, message);
+  }
+
+  #to(worker: WorkerName, message: CheckpointMessage): void {
+    if (worker === this.#options.name) this.received(worker, message);
+    else this.#options.send(worker, message);
+  }
+}
+
+/** What `end` was given, as it comes back. */
+function positionsOf(body: unknown): Positions | null {
+  if (body === null) return null;
+  const { sources, sinks } = body as Partial<Positions>;
+  assert(
+    typeof sources === "object" && typeof sinks === "object",
+    "a checkpoint's positions are those that were saved",
+  );
+  return { sources: sources ?? {}, sinks: sinks ?? {} };
+}
