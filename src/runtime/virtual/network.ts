@@ -135,10 +135,28 @@ export class VirtualNetwork {
     return chosen.length;
   }
 
+  /** Ends the blackhole of these connections. */
+  openAgain(choose: (connection: ConnectionView) => boolean): void {
+    for (const connection of [...this.#connections].filter(choose)) {
+      for (const end of connection.ends) end.blackholed = false;
+    }
+    this.resend();
+  }
+
   /** Latency between two machines from now on, one way. */
   setLatency(a: string, b: string, latency: { minMs: Millis; maxMs: Millis }): void {
     this.#latencies.set(`${a}>${b}`, latency);
     this.#latencies.set(`${b}>${a}`, latency);
+  }
+
+  /** Back to that of all others. */
+  resetLatency(a: string, b: string): void {
+    this.#latencies.delete(`${a}>${b}`);
+    this.#latencies.delete(`${b}>${a}`);
+  }
+
+  resetLatencies(): void {
+    this.#latencies.clear();
   }
 
   /** Connections that are not closed at both ends, the oldest first. */

@@ -103,6 +103,14 @@ export class VirtualWorld {
     this.#scheduler.nowMs = untilMs;
   }
 
+  /** As `runUntil`; when the condition does not come to hold, all of the time has passed. */
+  async runUntilOrFor(condition: () => boolean, limitMs: Millis): Promise<boolean> {
+    const untilMs = this.#scheduler.nowMs + limitMs;
+    if (await this.#run(condition, untilMs)) return true;
+    this.#scheduler.nowMs = untilMs;
+    return false;
+  }
+
   /**
    * Runs until a promise settles, and gives its result: for tests whose body awaits calls of virtual runtimes.
    *

@@ -1,0 +1,514 @@
+/**
+ * The cluster of one scenario: workers, each on a machine of its own, and the environment around them: sink, senders,
+ * operator, strangers. It starts and ends processes and writes down what it sees; what is done to it is `faults.ts`.
+ */
+import { TammarError } from "../base/errors.ts";
+import { INITIALIZER, type WorkerName } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { VirtualHost } from "../runtime/virtual/host.ts";
+import type { VirtualProcess } from "../runtime/virtual/process.ts";
+import type { TraceLine } from "../runtime/virtual/scheduler.ts";
+import { VirtualWorld } from "../runtime/virtual/world.ts";
+import { carryOutClean, planClean } from "../store/inspect.ts";
+import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
+import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
+import { runWorker } from "../worker/worker.ts";
+import { runCommand } from "./environment/operator.ts";
+import { PlainSink } from "./environment/plain_sink.ts";
+import { runSender, type SenderOptions } from "./environment/sender.ts";
+import { runStranger } from "./environment/stranger.ts";
+import {
+  type EndCause,
+  type LogEntry,
+  Observation,
+  type ProcessRecord,
+  type RichStatus,
+  type SinkConnection,
+  type StreamRecord,
+} from "./observation.ts";
+import {
+  type ChannelName,
+  type CommandName,
+  parseSeed,
+  type Scenario,
+  type StrangerKind,
+  workerNames,
+} from "./scenario.ts";
+import { generatedId, SUITE, type SuiteApplication } from "./suite.ts";
+
+export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
+const RESILIENCE_DIR = "/tmp";
+const SINK = "sink";
+
+const PROBE_KEYS = 3;
+const PROBE_MESSAGES = 30;
+
+export interface ClusterHooks {
+  readonly onStep?: ((line: TraceLine) => void) | undefined;
+  readonly pointReached: (point: CrashPoint, worker: WorkerName) => void;
+  readonly lineReceived: (count: number) => void;
+  readonly logged?: ((entry: LogEntry) => void) | undefined;
+}
+
+/** One worker's latest process. */
+interface Running {
+  readonly record: ProcessRecord;
+  readonly process: VirtualProcess;
+  status: (() => WorkerStatus) | null;
+}
+
+export class SimulatedCluster {
+  readonly scenario: Scenario;
+  readonly names: readonly WorkerName[];
+  readonly world: VirtualWorld;
+  readonly observation: Observation;
+  readonly suite: SuiteApplication;
+  readonly machines: ReadonlyMap<WorkerName, VirtualHost>;
+  readonly #hooks: ClusterHooks;
+  readonly #running = new Map<WorkerName, Running>();
+  readonly #sinkMachine: VirtualHost;
+  readonly #operatorMachine: VirtualHost;
+  readonly #strangerMachine: VirtualHost;
+  readonly #workerOfIp = new Map<string, WorkerName>();
+  #sink: { readonly process: VirtualProcess; readonly sink: PlainSink } | null = null;
+  #sinkPaused = false;
+  #sendersLeft = 0;
+
+  constructor(scenario: Scenario, hooks: ClusterHooks) {
+    this.scenario = scenario;
+    this.#hooks = hooks;
+    this.names = workerNames(scenario.workers);
+    this.suite = SUITE[scenario.application];
+    this.world = new VirtualWorld({
+      seed: parseSeed(scenario.seed),
+      network: scenario.network ?? {},
+      ...(hooks.onStep === undefined ? {} : { onStep: hooks.onStep }),
+    });
+    this.observation = new Observation(this.names);
+    this.machines = new Map(
+      this.names.map((name) => [name, this.world.host(name, { disk: scenario.disk ?? {} })] as const),
+    );
+    for (const [name, machine] of this.machines) this.#workerOfIp.set(machine.ip, name);
+    this.#sinkMachine = this.world.host(SINK);
+    this.#operatorMachine = this.world.host("operator");
+    this.#strangerMachine = this.world.host("stranger");
+  }
+
+  /** Starts everything, each worker and sender at its time. */
+  begin(): void {
+    this.openSink();
+    for (const [i, name] of this.names.entries()) {
+      this.world.at(this.scenario.starts?.[i] ?? 0, () => this.start(name));
+    }
+    const { senders, keys, messages } = this.scenario;
+    for (const [i, plan] of senders.entries()) {
+      if (this.suite.sources.length === 0 || messages === 0) break;
+      const source = plan.source % this.suite.sources.length;
+      this.world.at(plan.startMs, () =>
+        this.#send(`sender${i}`, plan.worker, source, false, {
+          keys,
+          messages,
+          batch: plan.batch,
+          everyMs: plan.everyMs,
+          streamId: (n) => `s${i}.${n}`,
+        }),
+      );
+    }
+  }
+
+  // Processes.
+
+  running(name: WorkerName): boolean {
+    return this.#running.get(name)?.process.alive === true;
+  }
+
+  processOf(name: WorkerName): VirtualProcess | null {
+    const running = this.#running.get(name);
+    return running?.process.alive === true ? running.process : null;
+  }
+
+  /** @returns Whether it did anything: not while the worker runs. */
+  start(name: WorkerName): boolean {
+    if (this.running(name)) return false;
+    const machine = this.machines.get(name)!;
+    machine.powerOn();
+    const record: ProcessRecord = {
+      worker: name,
+      number: this.observation.processes.length,
+      startedMs: this.world.now(),
+      endedMs: null,
+      cause: null,
+      status: null,
+      errorCode: null,
+      errorText: null,
+      phase: 0,
+      phaseMs: 0,
+    };
+    this.observation.processes.push(record);
+    const config = this.#config(name);
+    const process = machine.startProcess((runtime) => this.#runWorker(running, config, runtime));
+    const running: Running = { record, process, status: null };
+    this.#running.set(name, running);
+    return true;
+  }
+
+  /** Kills and notes why. */
+  end(name: WorkerName, cause: EndCause): boolean {
+    const running = this.#running.get(name);
+    if (running === undefined || !running.process.alive) return false;
+    if (cause === "power_loss") this.machines.get(name)!.powerLoss();
+    else running.process.kill();
+    this.#ended(running, cause, null);
+    return true;
+  }
+
+  /** A signal without a handler ends the process, so its end is looked for at once. */
+  signal(name: WorkerName, signal: "SIGTERM" | "SIGINT" | "SIGHUP"): boolean {
+    const process = this.processOf(name);
+    if (process === null) return false;
+    process.signal(signal);
+    if (signal !== "SIGHUP") this.observation.stopsAskedMs.push(this.world.now());
+    if (!process.alive) this.#ended(this.#running.get(name)!, "signal", process.exited?.status ?? null);
+    return true;
+  }
+
+  /** Removes the files of a worker that does not run, as `tammar store clean` does. */
+  clean(name: WorkerName): void {
+    const machine = this.machines.get(name)!;
+    machine.powerOn();
+    machine.startProcess(async ({ disk }) => {
+      await carryOutClean(disk, await planClean(disk, RESILIENCE_DIR));
+    });
+  }
+
+  filesOf(name: WorkerName): string[] {
+    return this.machines
+      .get(name)!
+      .disk.paths()
+      .filter((path) => !path.endsWith("/"));
+  }
+
+  /** Once a virtual second: what each worker says, and who died without a word. */
+  sample(): void {
+    const timeMs = this.world.now();
+    this.observation.timeMs = timeMs;
+    for (const [worker, running] of this.#running) {
+      if (!running.process.alive) {
+        this.#ended(running, "exit", running.process.exited!.status);
+        continue;
+      }
+      if (running.status === null) continue;
+      const { clusterId, members, status } = running.status();
+      const process = running.record.number;
+      this.observation.samples.push({ timeMs, worker, process, clusterId, members, status: status as RichStatus });
+    }
+  }
+
+  #ended(running: Running, cause: EndCause, status: number | null): void {
+    const { record } = running;
+    if (record.endedMs !== null) return;
+    record.endedMs = this.world.now();
+    record.cause = cause;
+    record.status = status;
+    for (const stream of this.observation.streams) {
+      if (stream.process === record.number && stream.end === null && this.suite.sources.length === 0) {
+        stream.end = "cut";
+        stream.endedMs = record.endedMs;
+      }
+    }
+  }
+
+  async #runWorker(running: Running, config: WorkerConfig, runtime: Runtime): Promise<void> {
+    const { record, process } = running;
+    let status: number;
+    try {
+      status = await runWorker(config, runtime, this.#log(running), {
+        reached: (point) => {
+          if (!process.alive) return;
+          this.observation.reach(`point.${point}`);
+          this.#hooks.pointReached(point, record.worker);
+        },
+        observable: (read) => {
+          running.status = read;
+        },
+      });
+    } catch (error) {
+      status = error instanceof TammarError ? error.exitStatus : 70;
+      record.errorCode = error instanceof TammarError ? error.code : "bug";
+      record.errorText = error instanceof Error ? error.message : String(error);
+      if (!(error instanceof TammarError)) {
+        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        this.observation.uncaught.push({ timeMs: this.world.now(), worker: record.worker, text });
+      }
+    }
+    this.#ended(running, "exit", status);
+    runtime.host.exit(status);
+  }
+
+  #log(running: Running): Log {
+    const { record } = running;
+    const say = (level: LogEntry["level"]) => (code: string, text: string) => {
+      if (!running.process.alive) return;
+      const timeMs = this.world.now();
+      const entry: LogEntry = { timeMs, worker: record.worker, process: record.number, level, code, text };
+      this.observation.log.push(entry);
+      this.observation.reach(`log.${code}`);
+      this.#hooks.logged?.(entry);
+      if (!code.startsWith("phase_")) return;
+      record.phase = Number(code.slice("phase_".length));
+      record.phaseMs = timeMs;
+      if (record.phase === 4 && this.suite.sources.length === 0) this.#generatorOpened(record);
+    };
+    return { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") };
+  }
+
+  #config(name: WorkerName): WorkerConfig {
+    const isInitializer = name === INITIALIZER;
+    const own = { host: name, port: 0 };
+    const { keys, messages, workers, limits } = this.scenario;
+    return {
+      role: isInitializer ? "initializer" : "worker",
+      name,
+      workerCount: isInitializer ? workers : 1,
+      controlListen: isInitializer ? { host: "0.0.0.0", port: PORTS.control } : own,
+      dataListen: isInitializer ? { host: "0.0.0.0", port: PORTS.data } : own,
+      initializerControl: isInitializer ? null : { host: INITIALIZER, port: PORTS.control },
+      externalListen: { host: "0.0.0.0", port: PORTS.external },
+      metrics: null,
+      inputs: new Map(
+        this.suite.sources.map((source, i) => [
+          source,
+          { host: "0.0.0.0", port: PORTS.source + i, frameBytesMax: null },
+        ]),
+      ),
+      outputs: [{ host: SINK, port: PORTS.sink }],
+      resilienceDir: RESILIENCE_DIR,
+      application: this.suite.build({ keys, messages }),
+      applicationOptions: {},
+      rawArguments: [],
+      buildId: "build",
+      applicationCodeDigest: "code",
+      checkpoints: NO_CHECKPOINTS,
+      timing: DEFAULT_TIMING,
+      limits: { ...DEFAULT_LIMITS, ...limits },
+    };
+  }
+
+  // The sink.
+
+  openSink(): void {
+    if (this.#sink !== null) return;
+    const sink = new PlainSink({
+      opened: (peer) => this.#sinkOpened(peer.host),
+      line: (connection, line) => this.#line(connection, line),
+      closed: (connection, how, rest) => this.#sinkClosed(this.observation.connections[connection]!, how, rest),
+    });
+    if (this.#sinkPaused) sink.pause();
+    const process = this.#sinkMachine.startProcess(async (runtime) => {
+      await sink.listen(runtime, { host: "0.0.0.0", port: PORTS.sink });
+    });
+    this.#sink = { process, sink };
+  }
+
+  /** As if its process had been killed. */
+  closeSink(): boolean {
+    if (this.#sink === null) return false;
+    this.#sink.process.kill();
+    this.#sink = null;
+    for (const connection of this.observation.connections) {
+      if (connection.end === null) this.#sinkClosed(connection, "cut", "");
+    }
+    return true;
+  }
+
+  pauseSink(paused: boolean): void {
+    this.#sinkPaused = paused;
+    if (paused) this.#sink?.sink.pause();
+    else this.#sink?.sink.resume();
+  }
+
+  #sinkOpened(ip: string): number {
+    const connection: SinkConnection = {
+      number: this.observation.connections.length,
+      worker: this.#workerOfIp.get(ip) ?? null,
+      openedMs: this.world.now(),
+      end: null,
+      endedMs: null,
+      lines: [],
+      timesMs: [],
+      rest: "",
+    };
+    this.observation.connections.push(connection);
+    return connection.number;
+  }
+
+  #line(number: number, line: string): void {
+    const connection = this.observation.connections[number]!;
+    connection.lines.push(line);
+    connection.timesMs.push(this.world.now());
+    this.#hooks.lineReceived(++this.observation.lineCount);
+  }
+
+  #sinkClosed(connection: SinkConnection, how: "ended" | "cut", rest: string): void {
+    connection.end = how;
+    connection.endedMs = this.world.now();
+    connection.rest = rest;
+  }
+
+  // Input.
+
+  /** Have all senders of the scenario handed over their records, or all generators made them? */
+  get inputDone(): boolean {
+    if (this.suite.sources.length > 0) return this.#sendersLeft === 0;
+    return this.names.every((name) => {
+      const process = this.observation.latest(name);
+      return this.observation.log.some(
+        (entry) => entry.process === process?.number && entry.code === "generator_ended",
+      );
+    });
+  }
+
+  /** New input for every source of every worker, all of which must come out. Returns the streams as they open. */
+  probe(): readonly StreamRecord[] {
+    const first = this.observation.streams.length;
+    for (const [w, worker] of this.names.entries()) {
+      for (const source of this.suite.sources.keys()) {
+        this.#send(`probe${w}.${source}`, worker, source, true, {
+          keys: PROBE_KEYS,
+          messages: PROBE_MESSAGES,
+          batch: 7,
+          everyMs: 10,
+          streamId: (n) => `p${w}.${source}.${n}`,
+        });
+      }
+    }
+    return this.observation.streams.slice(first);
+  }
+
+  #send(
+    machine: string,
+    worker: WorkerName,
+    source: number,
+    probe: boolean,
+    options: Omit<SenderOptions, "address">,
+  ): void {
+    if (!probe) this.#sendersLeft++;
+    const address = { host: worker, port: PORTS.source + source };
+    this.world.host(machine).startProcess((runtime) =>
+      runSender(
+        runtime,
+        { ...options, address },
+        {
+          opened: (id) => this.#streamOpened(id, worker, source, options.keys, probe),
+          finished: () => {
+            if (!probe) this.#sendersLeft--;
+          },
+        },
+      ),
+    );
+  }
+
+  #streamOpened(id: string, worker: WorkerName, source: number, keys: number, probe: boolean) {
+    const stream: StreamRecord = {
+      id,
+      keys,
+      worker,
+      source: this.suite.sources[source]!,
+      process: this.observation.latest(worker)!.number,
+      openedMs: this.world.now(),
+      written: 0,
+      writes: [],
+      end: null,
+      endedMs: null,
+      probe,
+    };
+    this.observation.streams.push(stream);
+    return {
+      writing: (count: number) => {
+        stream.writes.push([this.world.now(), stream.written]);
+        stream.written += count;
+      },
+      closed: (how: "done" | "cut") => {
+        stream.end = how;
+        stream.endedMs = this.world.now();
+      },
+    };
+  }
+
+  /** A generator begins anew in each process. What it makes is known: it ends with its last record, or its process. */
+  #generatorOpened(record: ProcessRecord): void {
+    this.observation.streams.push({
+      id: generatedId(record.worker),
+      keys: this.scenario.keys,
+      worker: record.worker,
+      source: "numbers",
+      process: record.number,
+      openedMs: this.world.now(),
+      written: this.scenario.messages,
+      writes: [[this.world.now(), 0]],
+      end: null,
+      endedMs: null,
+      probe: false,
+    });
+  }
+
+  // Operator and strangers.
+
+  command(worker: WorkerName, what: CommandName, times: number): void {
+    const record = {
+      worker,
+      what,
+      askedMs: this.world.now(),
+      endedMs: null as number | null,
+      outcome: null as null | "answer" | "ended" | "cut" | "timeout" | "no_connection" | "fault",
+      answers: [] as { timeMs: number; kind: string; body: unknown }[],
+    };
+    this.observation.commands.push(record);
+    if (what === "stop" || what === "stop_and_report") this.observation.stopsAskedMs.push(record.askedMs);
+    const address = { host: worker, port: PORTS.external };
+    this.#operatorMachine.startProcess((runtime) =>
+      runCommand(runtime, address, what, times, {
+        answered: (kind, body) => void record.answers.push({ timeMs: this.world.now(), kind, body }),
+        ended: (outcome) => {
+          record.outcome = outcome;
+          record.endedMs = this.world.now();
+        },
+      }),
+    );
+  }
+
+  stranger(worker: WorkerName, port: ChannelName, what: StrangerKind): boolean {
+    const number = this.portOf(worker, port);
+    if (number === null) return false;
+    const record = { worker, port, what, openedMs: this.world.now(), endedMs: null as number | null, received: 0 };
+    this.#strangerMachine.startProcess((runtime) =>
+      runStranger(runtime, { host: worker, port: number }, what, {
+        opened: () => void this.observation.strangers.push(record),
+        received: (bytes) => {
+          record.received += bytes;
+        },
+        closed: () => {
+          record.endedMs = this.world.now();
+        },
+      }),
+    );
+    return true;
+  }
+
+  /** Where a worker listens now; null while it does not. */
+  portOf(worker: WorkerName, port: ChannelName): number | null {
+    if (!this.running(worker)) return null;
+    if (port === "external") return PORTS.external;
+    if (port === "source") return this.suite.sources.length > 0 ? PORTS.source : null;
+    if (port === "sink") return null;
+    if (worker === INITIALIZER) return PORTS[port];
+    // Drawn by the system, so it is what the worker says in its log.
+    const { record } = this.#running.get(worker)!;
+    const said = this.observation.log.findLast(
+      (entry) => entry.process === record.number && entry.code === `${port}_listening`,
+    );
+    const found = said === undefined ? null : /:(\d+)$/.exec(said.text);
+    return found === null ? null : Number(found[1]);
+  }
+}

@@ -1,0 +1,315 @@
+/** From a seed to a complete scenario: profile first, then every fault with its trigger. */
+import type { WorkerName } from "../base/ids.ts";
+import { Prng } from "../base/prng.ts";
+import type { Millis } from "../runtime/runtime.ts";
+import type { Way } from "../runtime/virtual/network.ts";
+import { CRASH_POINTS } from "../worker/crash_points.ts";
+import { drawProfile, type FaultGroup, type Profile, pick } from "./profile.ts";
+import {
+  type Action,
+  type ChannelName,
+  type CommandName,
+  type Fault,
+  type OracleId,
+  SCENARIO_FORMAT,
+  type Scenario,
+  type SenderPlan,
+  STRANGER_KINDS,
+  showSeed,
+  type Trigger,
+  workerNames,
+} from "./scenario.ts";
+import { SUITE } from "./suite.ts";
+
+/** Asked of every run; O-DET and O-REACH are asked of several runs together. */
+const EXPECTED: readonly OracleId[] = [
+  "O-SEQ",
+  "O-MODEL",
+  "O-OWN",
+  "O-LIN",
+  "O-LIVE",
+  "O-FAILCLEAR",
+  "O-STAYUP",
+  "O-MEM",
+  "O-AUTH",
+];
+
+/** Records of one sender at most, so that no run takes for ever. */
+const MESSAGES_MAX = 1_500;
+
+const COMMANDS: readonly CommandName[] = [
+  "status",
+  "rich_status",
+  "print",
+  "report_status",
+  "rotate",
+  "shrink",
+  "shrink_query",
+  "partitions",
+  "partition_counts",
+  "stateless_partitions",
+  "stateless_partition_counts",
+  "source_ids",
+  "entities",
+  "entity_counts",
+  "cluster_entity_counts",
+];
+
+export function generateScenario(seed: bigint): Scenario {
+  const profile = drawProfile(seed);
+  const prng = new Prng(seed, "plan");
+  const workers = workerNames(profile.workers);
+  const messages = Math.min(MESSAGES_MAX, Math.ceil((profile.spanMs / profile.everyMs) * profile.batch));
+  const faults = new Plan(prng, profile, workers).faults();
+  return {
+    format: SCENARIO_FORMAT,
+    name: `seed ${showSeed(seed)}`,
+    seed: showSeed(seed),
+    workers: profile.workers,
+    application: profile.application,
+    keys: profile.keys,
+    messages,
+    senders: senders(prng, profile, workers),
+    starts: workers.map(() => (prng.chance(2) ? 0 : Math.round(prng.between(0, 800)))),
+    limits: profile.limits,
+    network: profile.network,
+    disk: profile.disk,
+    faults,
+    expect: EXPECTED,
+    limitMs: Math.round(profile.spanMs + 8_000),
+  };
+}
+
+function senders(prng: Prng, profile: Profile, workers: readonly WorkerName[]): SenderPlan[] {
+  const { sources } = SUITE[profile.application];
+  return Array.from({ length: profile.senders }, (_, i) => ({
+    worker: pick(prng, workers),
+    source: i % Math.max(1, sources.length),
+    batch: profile.batch,
+    everyMs: profile.everyMs,
+    startMs: Math.round(prng.between(0, 1_000)),
+  }));
+}
+
+/** A fault with what follows it: the first has the trigger, the others come behind it. */
+type Group = readonly (Action & { readonly afterMs?: Millis; readonly at?: Trigger })[];
+
+class Plan {
+  readonly #prng: Prng;
+  readonly #profile: Profile;
+  readonly #workers: readonly WorkerName[];
+
+  constructor(prng: Prng, profile: Profile, workers: readonly WorkerName[]) {
+    this.#prng = prng;
+    this.#profile = profile;
+    this.#workers = workers;
+  }
+
+  faults(): Fault[] {
+    const { groups, faults, spanMs, senders } = this.#profile;
+    const drawn = Array.from({ length: faults }, () =>
+      pick(
+        this.#prng,
+        groups.filter((group) => group !== "stop"),
+      ),
+    );
+    // A third of the runs is harmed while the cluster forms.
+    const firstMs = this.#prng.chance(3) ? 0 : 1_000;
+    const times = drawn.map(() => Math.round(this.#prng.between(firstMs, spanMs))).sort((a, b) => a - b);
+    const list: Fault[] = [];
+    for (const [i, kind] of drawn.entries()) {
+      const ms = times[i]!;
+      // Some come when the sink has so many lines, as if somebody watched.
+      const linesPerMs = (senders * this.#profile.batch) / this.#profile.everyMs;
+      const received = Math.ceil(ms * linesPerMs);
+      const at: Trigger = this.#prng.chance(10) && received >= 1 ? { received } : { ms };
+      this.#append(list, this.#group(kind), at);
+    }
+    if (groups.includes("stop")) this.#append(list, this.#stop(), { ms: Math.round(spanMs) });
+    return list;
+  }
+
+  #append(list: Fault[], group: Group, at: Trigger): void {
+    for (const [i, { afterMs, at: own, ...action }] of group.entries()) {
+      const trigger = i === 0 ? (own ?? at) : { after: "prev" as const, ms: Math.round(afterMs ?? 0) };
+      list.push({ at: trigger, ...action });
+    }
+  }
+
+  #group(kind: FaultGroup): Group {
+    const prng = this.#prng;
+    const worker = this.#worker();
+    switch (kind) {
+      case "kill":
+        return [{ do: "kill", worker }, this.#restart(worker)];
+      case "crash_point":
+        return this.#crashPoint(worker);
+      case "kill_many":
+        return this.#killMany(worker);
+      case "power_loss":
+        return prng.chance(4)
+          ? [{ do: "power_loss_all" }, { do: "start_all", afterMs: this.#downMs() }]
+          : [{ do: "power_loss", worker }, this.#restart(worker)];
+      case "pause":
+        return [{ do: "pause", worker, ms: this.#duration(8_000) }];
+      case "partition":
+        return [{ do: "partition", ...this.#pair(), way: this.#way(), ms: this.#duration(9_000) }];
+      case "isolate":
+        return [{ do: "isolate", worker, ms: this.#duration(9_000) }];
+      case "cut":
+        return this.#cuts();
+      case "blackhole": {
+        const channel = pick(prng, ["control", "data", "any", "sink", "source"] as const);
+        return [{ do: "blackhole", worker, channel, way: this.#way(), ms: this.#duration(9_000) }];
+      }
+      case "latency": {
+        const minMs = pick(prng, [1, 20, 200]);
+        return [{ do: "latency", ...this.#pair(), minMs, maxMs: minMs * 3, ms: this.#duration(5_000) }];
+      }
+      case "refuse_connects":
+        return [
+          { do: "refuse_connects", worker, how: pick(prng, ["refuse", "drop"]), ms: this.#duration(4_000) },
+          { do: "cut", worker, channel: this.#channel() },
+        ];
+      case "disk_stall":
+        return prng.chance(2)
+          ? [{ do: "disk_stall", worker, ms: this.#duration(6_000) }]
+          : [{ do: "disk_stall", worker, ms: this.#duration(6_000) }, { do: "kill", worker }, this.#restart(worker)];
+      case "disk_full":
+        return [
+          { do: "disk_full", worker, bytes: prng.int(300), ms: this.#duration(3_000) },
+          { do: "kill", worker, afterMs: prng.int(20) },
+          this.#restart(worker),
+          { do: "start", worker, afterMs: 3_100 },
+        ];
+      case "disk_failure":
+        return this.#diskFailure(worker);
+      case "rot":
+        return [
+          pick(prng, [{ do: "kill", worker } as const, { do: "power_loss", worker } as const]),
+          { do: "rot", worker, file: prng.int(4), bit: prng.int(1 << 16) },
+          { do: "start", worker, afterMs: 50 },
+          { do: "restore", worker, afterMs: 400 },
+          { do: "start", worker, afterMs: 100 },
+        ];
+      case "clock":
+        return [{ do: "clock_jump", worker, byMs: pick(prng, [-1e12, -3.6e6, -5_000, 5_000, 3.6e6, 1e12]) }];
+      case "sink":
+        return [
+          prng.chance(2)
+            ? { do: "sink_pause", ms: this.#duration(5_000) }
+            : { do: "sink_close", ms: this.#duration(5_000) },
+        ];
+      case "stranger": {
+        const port = pick(prng, ["control", "data", "external", "source"] as const);
+        return [{ do: "stranger", worker, port, what: pick(prng, STRANGER_KINDS) }];
+      }
+      case "command":
+        return [{ do: "command", worker, what: pick(prng, COMMANDS), times: 1 + prng.int(3) }];
+      case "stop":
+        return this.#stop();
+    }
+  }
+
+  #worker(): WorkerName {
+    return pick(this.#prng, this.#workers);
+  }
+
+  /** Two workers, or one and the sink. */
+  #pair(): { a: string; b: string } {
+    const a = this.#worker();
+    const others = this.#workers.filter((name) => name !== a);
+    return { a, b: others.length === 0 || this.#prng.chance(6) ? "sink" : pick(this.#prng, others) };
+  }
+
+  #way(): Way {
+    return pick(this.#prng, ["both", "both", "forward", "back"]);
+  }
+
+  #channel(): ChannelName | "any" {
+    return pick(this.#prng, ["any", "control", "data", "sink", "source"]);
+  }
+
+  /** Mostly short; long enough for a silence to be noticed (5 s) now and then. */
+  #duration(msMax: Millis): Millis {
+    return Math.round(this.#prng.chance(3) ? this.#prng.between(500, msMax) : this.#prng.between(10, 1_000));
+  }
+
+  #downMs(): Millis {
+    return this.#prng.chance(4) ? this.#prng.between(1_000, 7_000) : this.#prng.between(5, 800);
+  }
+
+  #restart(worker: WorkerName): Group[number] {
+    return { do: "start", worker, afterMs: this.#downMs() };
+  }
+
+  #crashPoint(worker: WorkerName): Group {
+    const point = pick(this.#prng, CRASH_POINTS);
+    const at: Trigger = { point, worker, n: 1 + this.#prng.int(3) };
+    const other = this.#worker();
+    switch (this.#prng.int(4)) {
+      case 0:
+        return [{ do: "power_loss", worker, at }, this.#restart(worker)];
+      case 1:
+        return [{ do: "kill", worker: other, at }, this.#restart(other)];
+      case 2:
+        return [{ do: "cut", worker, channel: "any", at }];
+      default:
+        return [{ do: "kill", worker, at }, this.#restart(worker)];
+    }
+  }
+
+  #killMany(worker: WorkerName): Group {
+    if (this.#prng.chance(2)) return [{ do: "kill_all" }, { do: "start_all", afterMs: this.#downMs() }];
+    const other = this.#worker();
+    // The second one dies while the first comes back.
+    return [
+      { do: "kill", worker },
+      this.#restart(worker),
+      { do: "kill", worker: other, afterMs: this.#prng.between(0, 60) },
+      { do: "start", worker: other, afterMs: this.#downMs() },
+    ];
+  }
+
+  #cuts(): Group {
+    const worker = this.#worker();
+    const channel = this.#channel();
+    const count = 1 + this.#prng.int(4);
+    return Array.from({ length: count }, () => ({
+      do: "cut" as const,
+      worker,
+      channel,
+      afterMs: this.#prng.between(0, 120),
+    }));
+  }
+
+  #diskFailure(worker: WorkerName): Group {
+    const prng = this.#prng;
+    const failure: Action = prng.chance(2)
+      ? { do: "fail_sync", worker, n: 1 + prng.int(2) }
+      : { do: "fail_operation", worker, n: 1 + prng.int(30), code: pick(prng, ["io", "full", "too_many_files"]) };
+    return [
+      failure,
+      { do: "kill", worker, afterMs: prng.int(10) },
+      this.#restart(worker),
+      { do: "start", worker, afterMs: 700 },
+    ];
+  }
+
+  /** Also asked for twice, from two workers, or with a death in between. */
+  #stop(): Group {
+    const prng = this.#prng;
+    const ask = (): Group[number] =>
+      pick(prng, [
+        { do: "command", worker: this.#worker(), what: "stop", times: 1 },
+        { do: "command", worker: this.#worker(), what: "stop_and_report", times: 1 },
+        { do: "signal", worker: this.#worker(), signal: "SIGTERM" },
+        { do: "signal", worker: this.#worker(), signal: "SIGINT" },
+      ] as const);
+    const second = (): Group[number] =>
+      prng.chance(2) ? ask() : pick(prng, [{ do: "kill", worker: this.#worker() }, this.#restart(this.#worker())]);
+    const group: Group[number][] = [ask()];
+    for (let more = prng.int(3); more > 0; more--) group.push({ ...second(), afterMs: prng.between(0, 1_500) });
+    return group;
+  }
+}

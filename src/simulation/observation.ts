@@ -1,0 +1,207 @@
+/**
+ * What happened in a run, as seen from outside: all that oracles know. Filled by the cluster and its environment, in the
+ * simulator and against real processes alike; times are milliseconds since the run began.
+ */
+import type { WorkerName } from "../base/ids.ts";
+import type { Millis } from "../runtime/runtime.ts";
+import type { CommandName, FaultKind, StrangerKind } from "./scenario.ts";
+
+/** Why a process ended. `exit`: by itself, with a status. */
+export type EndCause = "exit" | "kill" | "power_loss" | "signal" | "end_of_run";
+
+export interface ProcessRecord {
+  readonly worker: WorkerName;
+  /** Of all processes of workers, from 0, in the order of their starts. */
+  readonly number: number;
+  readonly startedMs: Millis;
+  endedMs: Millis | null;
+  cause: EndCause | null;
+  /** Null: it was killed, or runs. */
+  status: number | null;
+  /** Of the error it ended with; null: none. */
+  errorCode: string | null;
+  errorText: string | null;
+  /** How far it came: 1 to 4; 0 before phase I. */
+  phase: number;
+  /** When it said so. */
+  phaseMs: Millis;
+}
+
+/** One connection that the sink accepted. */
+export interface SinkConnection {
+  /** In order of acceptance, over all lives of the sink. */
+  readonly number: number;
+  /** Whose it is; null when that cannot be told. */
+  readonly worker: WorkerName | null;
+  readonly openedMs: Millis;
+  /** `ended`: all that was sent has come. `cut`: some may not have. Null: open. */
+  end: "ended" | "cut" | null;
+  endedMs: Millis | null;
+  readonly lines: string[];
+  readonly timesMs: Millis[];
+  /** What came of a line that never became whole. */
+  rest: string;
+}
+
+/** One connection of a sender, with keys of its own; or the generator of one process. */
+export interface StreamRecord {
+  /** Keys are `<id>.k0`, `<id>.k1`, ... */
+  readonly id: string;
+  readonly keys: number;
+  readonly worker: WorkerName;
+  /** Name of the source. */
+  readonly source: string;
+  /** The process at the other end: its `number`. */
+  readonly process: number;
+  readonly openedMs: Millis;
+  /** Records given to the system, the last write whole or in part. */
+  written: number;
+  /** `[time, records]` before each write. */
+  readonly writes: [Millis, number][];
+  /** `done`: the worker has taken all. `cut`: it may have taken any prefix. Null: it goes on. */
+  end: "done" | "cut" | null;
+  endedMs: Millis | null;
+  /** Sent after everything was mended: all of it must come out. */
+  readonly probe: boolean;
+}
+
+export interface LogEntry {
+  readonly timeMs: Millis;
+  readonly worker: WorkerName;
+  readonly process: number;
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly code: string;
+  readonly text: string;
+}
+
+export interface CommandRecord {
+  readonly worker: WorkerName;
+  readonly what: CommandName;
+  readonly askedMs: Millis;
+  /** Null: nothing came of it by the end of the run. */
+  endedMs: Millis | null;
+  outcome: "answer" | "ended" | "cut" | "timeout" | "no_connection" | "fault" | null;
+  /** Kinds of the answers, in order. */
+  readonly answers: { readonly timeMs: Millis; readonly kind: string; readonly body: unknown }[];
+}
+
+export interface StrangerRecord {
+  readonly worker: WorkerName;
+  readonly port: string;
+  readonly what: StrangerKind;
+  readonly openedMs: Millis;
+  /** When the worker closed it, or cut it. */
+  endedMs: Millis | null;
+  /** Bytes it was sent. */
+  received: number;
+}
+
+export interface FaultRecord {
+  readonly timeMs: Millis;
+  /** Place in the scenario. */
+  readonly index: number;
+  readonly kind: FaultKind;
+  /** What was hit, in words; empty: it had no effect at that moment. */
+  readonly effect: string;
+}
+
+/** What one worker says of itself, once a virtual second. */
+export interface Sample {
+  readonly timeMs: Millis;
+  readonly worker: WorkerName;
+  readonly process: number;
+  readonly clusterId: string;
+  readonly members: readonly WorkerName[];
+  readonly status: RichStatus;
+}
+
+/** The parts of a rich status that oracles read; see `Queries` in `src/worker/queries.ts`. */
+export interface RichStatus {
+  readonly phase: number;
+  readonly stopping: boolean;
+  readonly waiting_for: string;
+  readonly generation: number;
+  readonly start_number: number;
+  readonly peers: readonly {
+    readonly name: string;
+    readonly control: boolean;
+    readonly data_out: boolean;
+    readonly data_in: boolean;
+    readonly unacked_bytes: number;
+  }[];
+  readonly muted: readonly { readonly input: string; readonly by: readonly string[] }[];
+  readonly sinks: readonly {
+    readonly connected: boolean;
+    readonly queued_bytes: number;
+    readonly sent_bytes: number;
+    readonly connections_lost: number;
+    readonly at_risk_bytes: number;
+  }[];
+  readonly user_errors: number;
+  readonly malformed_batches: number;
+  readonly channels: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** How the run was wound up, after everything was mended. */
+export interface Ending {
+  /** Everything was mended: power, network, disks, the sink; and every worker started. */
+  mendedMs: Millis;
+  /** All workers work; null: they never did. */
+  workingMs: Millis | null;
+  /** All that the probes sent has come out. */
+  probedMs: Millis | null;
+  /** All senders are done, and nothing moves any more. */
+  quietMs: Millis | null;
+  /** The stop at the end was asked for, and when the last process had left. */
+  stopAskedMs: Millis | null;
+  leftMs: Millis | null;
+  /** Files in resilience directories after that, as `machine:path`. */
+  filesLeft: string[];
+}
+
+export class Observation {
+  readonly workers: readonly WorkerName[];
+  /** Now. */
+  timeMs: Millis = 0;
+  readonly processes: ProcessRecord[] = [];
+  readonly connections: SinkConnection[] = [];
+  readonly streams: StreamRecord[] = [];
+  readonly log: LogEntry[] = [];
+  readonly commands: CommandRecord[] = [];
+  readonly strangers: StrangerRecord[] = [];
+  readonly faults: FaultRecord[] = [];
+  readonly samples: Sample[] = [];
+  /** Whenever somebody asked for a stop of the cluster. */
+  readonly stopsAskedMs: Millis[] = [];
+  /** Rare states, crash points (`point.<name>`) and log codes (`log.<code>`): how often each was reached. */
+  readonly reached = new Map<string, number>();
+  /** Rejections nobody handled and exceptions nobody caught, of the code under test. */
+  readonly uncaught: { readonly timeMs: Millis; readonly worker: WorkerName | null; readonly text: string }[] = [];
+  /** Lines at the sink so far. */
+  lineCount = 0;
+  ending: Ending | null = null;
+
+  constructor(workers: readonly WorkerName[]) {
+    this.workers = workers;
+  }
+
+  reach(state: string): void {
+    this.reached.set(state, (this.reached.get(state) ?? 0) + 1);
+  }
+
+  /** The latest process of a worker. */
+  latest(worker: WorkerName): ProcessRecord | null {
+    return this.processes.findLast((process) => process.worker === worker) ?? null;
+  }
+
+  /** The process of a worker that ran at that time; the one that began last if none did. */
+  processAt(worker: WorkerName, timeMs: Millis): ProcessRecord | null {
+    return this.processes.findLast((process) => process.worker === worker && process.startedMs <= timeMs) ?? null;
+  }
+
+  /** Did this worker have the same process over all of this time? */
+  livedThrough(worker: WorkerName, fromMs: Millis, untilMs: Millis): boolean {
+    const process = this.processAt(worker, fromMs);
+    return process !== null && (process.endedMs === null || process.endedMs > untilMs);
+  }
+}

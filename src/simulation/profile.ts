@@ -1,0 +1,120 @@
+/**
+ * The swarm profile of a seed: what kind of run it is. Which fault kinds exist at all is drawn too (Groce et al., "Swarm
+ * Testing", ISSTA 2012): a run with three kinds, many of each, finds other bugs than one with a little of everything.
+ */
+import { Prng } from "../base/prng.ts";
+import type { Millis } from "../runtime/runtime.ts";
+import type { DiskOptions } from "../runtime/virtual/disk.ts";
+import type { NetworkOptions } from "../runtime/virtual/network.ts";
+import type { Limits } from "../worker/config.ts";
+import { APPLICATION_NAMES, type ApplicationName, WORKERS_MAX } from "./scenario.ts";
+
+/** What is drawn together: a kind of harm, with what mends it. */
+export const FAULT_GROUPS = [
+  "kill",
+  "crash_point",
+  "kill_many",
+  "power_loss",
+  "pause",
+  "partition",
+  "isolate",
+  "cut",
+  "blackhole",
+  "latency",
+  "refuse_connects",
+  "disk_stall",
+  "disk_full",
+  "disk_failure",
+  "rot",
+  "clock",
+  "sink",
+  "stranger",
+  "command",
+  "stop",
+] as const;
+export type FaultGroup = (typeof FAULT_GROUPS)[number];
+
+/** Those that take a process down. */
+const CRASHES: readonly FaultGroup[] = ["kill", "crash_point", "kill_many", "power_loss"];
+/** Drawn less often: they end or refuse whole lives, and there is little to see behind them. */
+const RARE: ReadonlySet<FaultGroup> = new Set(["rot", "disk_failure", "disk_full", "stop", "kill_many"]);
+
+export interface Profile {
+  readonly workers: number;
+  readonly application: ApplicationName;
+  readonly keys: number;
+  /** For how long faults are injected and input is sent. */
+  readonly spanMs: Millis;
+  readonly senders: number;
+  readonly batch: number;
+  readonly everyMs: Millis;
+  readonly limits: Partial<Limits>;
+  readonly network: Partial<NetworkOptions>;
+  readonly disk: Partial<DiskOptions>;
+  readonly groups: readonly FaultGroup[];
+  readonly faults: number;
+}
+
+export function drawProfile(seed: bigint): Profile {
+  const prng = new Prng(seed, "profile");
+  // Small clusters are fast and most bugs need two or three.
+  const workers = pick(prng, [1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, WORKERS_MAX]);
+  const application = pick(prng, [...APPLICATION_NAMES, "last_four", "two_hops"] as const);
+  const everyMs = pick(prng, [5, 10, 20, 40]);
+  return {
+    workers,
+    application,
+    keys: pick(prng, [1, 2, 5, 10, 30, 100]),
+    spanMs: prng.between(6_000, 16_000),
+    senders: 1 + prng.int(Math.min(3, workers)),
+    batch: pick(prng, [1, 1, 2, 3, 5, 8]),
+    everyMs,
+    limits: drawLimits(prng),
+    network: drawNetwork(prng),
+    disk: prng.chance(3) ? { latencyMaxMs: 5, syncMinMs: 2, syncMaxMs: prng.between(5, 100) } : {},
+    groups: drawGroups(prng, workers),
+    faults: 8 + prng.int(12),
+  };
+}
+
+function drawGroups(prng: Prng, workers: number): FaultGroup[] {
+  const groups = FAULT_GROUPS.filter((group) => prng.chance(RARE.has(group) ? 6 : 3));
+  if (!groups.some((group) => CRASHES.includes(group)) && !prng.chance(6)) groups.push(pick(prng, CRASHES));
+  const alone: readonly FaultGroup[] = ["partition", "isolate"];
+  const usable = groups.filter((group) => workers > 1 || !alone.includes(group));
+  while (usable.filter((group) => group !== "stop").length < 3) {
+    const more = pick(prng, ["cut", "pause", "latency", "sink", "command", "stranger", "disk_stall"] as const);
+    if (!usable.includes(more)) usable.push(more);
+  }
+  return usable;
+}
+
+/** Often tiny: bugs sit where a queue is full, a credit spent, a frame as large as it may be. */
+function drawLimits(prng: Prng): Partial<Limits> {
+  const limits: { -readonly [name in keyof Limits]?: number } = {};
+  if (prng.chance(2)) limits.exchangeCreditBytes = pick(prng, [1, 100, 300, 1_000, 10_000]);
+  if (prng.chance(2)) limits.sinkQueueBytes = pick(prng, [1, 30, 100, 1_000, 10_000]);
+  if (prng.chance(3)) limits.linkUnackedBytes = pick(prng, [1, 200, 1_000, 10_000]);
+  if (prng.chance(3)) limits.dataFrameBytes = pick(prng, [256, 300, 400, 1_000]);
+  if (prng.chance(4)) limits.strangers = pick(prng, [4, 8, 16]);
+  return limits;
+}
+
+function drawNetwork(prng: Prng): Partial<NetworkOptions> {
+  const network: { -readonly [name in keyof NetworkOptions]?: number } = {};
+  if (prng.chance(2)) {
+    network.latencyMinMs = pick(prng, [0.05, 1, 5]);
+    network.latencyMaxMs = network.latencyMinMs + pick(prng, [0.1, 5, 40]);
+  }
+  if (prng.chance(4)) network.slowOneIn = 4;
+  if (prng.chance(4)) network.cutOneIn = pick(prng, [1, 2, 1_000]);
+  if (prng.chance(3)) {
+    network.sendBufferBytes = pick(prng, [64, 500, 4_096, 65_536]);
+    network.receiveBufferBytes = pick(prng, [64, 500, 4_096, 65_536]);
+  }
+  return network;
+}
+
+export function pick<T>(prng: Prng, values: readonly T[]): T {
+  return values[prng.int(values.length)]!;
+}

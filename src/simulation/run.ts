@@ -1,0 +1,291 @@
+/**
+ * Runs one scenario from beginning to end:
+ *
+ *   1. The faults: until all were applied and what they did for a time is over, or `limitMs`.
+ *   2. Everything is mended, every worker started. An operator restarts whoever leaves with a message that asks for it.
+ *   3. New input through every source; then all old input has come out and nothing moves.
+ *   4. A stop in order.
+ *
+ * Then the oracles look at what was observed.
+ */
+import { EXIT } from "../base/errors.ts";
+import type { WorkerName } from "../base/ids.ts";
+import { Prng } from "../base/prng.ts";
+import type { Millis } from "../runtime/runtime.ts";
+import type { TraceLine } from "../runtime/virtual/scheduler.ts";
+import { SimulatedCluster } from "./cluster.ts";
+import { FaultPlan } from "./faults.ts";
+import { guardGlobals } from "./guards.ts";
+import type { Ending, LogEntry, Observation } from "./observation.ts";
+import type { Oracle, Violation } from "./oracles/oracle.ts";
+import { type FaultKind, parseSeed, type Scenario } from "./scenario.ts";
+
+export interface RunOptions {
+  readonly oracles: readonly Oracle[];
+  /** Ends the run before the step of this number. */
+  readonly untilStep?: number;
+  readonly onStep?: (line: TraceLine) => void;
+  readonly onLog?: (entry: LogEntry) => void;
+  /** Called when the world exists, before anything happens. */
+  readonly begun?: (cluster: SimulatedCluster) => void;
+  /**
+   * Told how to report a rejection that nobody handled or an exception that nobody caught in the real process around the
+   * run; returns how to end that. Left out: they end the process.
+   */
+  readonly watchUncaught?: (report: (error: unknown) => void) => () => void;
+}
+
+export interface RunResult {
+  readonly scenario: Scenario;
+  readonly violations: readonly Violation[];
+  /** Of every step, and of all that was observed: equal for equal scenarios and code, on every runtime. */
+  readonly traceHash: string;
+  readonly virtualMs: Millis;
+  readonly steps: number;
+  /** Those that had an effect. */
+  readonly faults: ReadonlyMap<FaultKind, number>;
+  readonly reached: ReadonlyMap<string, number>;
+  /** A worker was killed, or lost power. */
+  readonly crashed: boolean;
+  readonly observation: Observation;
+}
+
+/** Convergence after the last fault (O-LIVE). */
+export const CONVERGE_MS: Millis = 30_000;
+/** For what was sent before, beyond the pace of its senders. */
+const QUIET_MS: Millis = 60_000;
+const STOP_MS: Millis = 15_000;
+const SAMPLE_MS: Millis = 1_000;
+/** Nothing moved for so long: nothing will. */
+const STILL_MS: Millis = 600;
+const RESTART_MS: Millis = 500;
+
+export async function runScenario(scenario: Scenario, options: RunOptions): Promise<RunResult> {
+  const run = new Run(scenario, options);
+  const stopWatching = options.watchUncaught?.((error) => run.uncaught(error));
+  const restoreGlobals = guardGlobals();
+  try {
+    await run.run();
+  } finally {
+    restoreGlobals();
+    stopWatching?.();
+  }
+  return run.result();
+}
+
+class Run {
+  readonly #scenario: Scenario;
+  readonly #options: RunOptions;
+  readonly #cluster: SimulatedCluster;
+  readonly #faults: FaultPlan;
+  readonly #during: (() => Violation[])[];
+  readonly #violations: Violation[] = [];
+  #sampledMs: Millis = 0;
+  #linesMovedMs: Millis = 0;
+
+  constructor(scenario: Scenario, options: RunOptions) {
+    this.#scenario = scenario;
+    this.#options = options;
+    this.#cluster = new SimulatedCluster(scenario, {
+      onStep: options.onStep,
+      pointReached: (point, worker) => this.#faults.pointReached(point, worker),
+      lineReceived: (count) => {
+        this.#linesMovedMs = this.#cluster.world.now();
+        this.#faults.received(count);
+      },
+      logged: options.onLog,
+    });
+    this.#faults = new FaultPlan(this.#cluster);
+    const { observation } = this.#cluster;
+    const asked = options.oracles.filter((oracle) => scenario.expect.includes(oracle.id));
+    this.#during = asked.flatMap((oracle) => oracle.during?.(observation, scenario) ?? []);
+  }
+
+  uncaught(error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#cluster.observation.uncaught.push({ timeMs: this.#cluster.world.now(), worker: null, text });
+  }
+
+  async run(): Promise<void> {
+    this.#options.begun?.(this.#cluster);
+    this.#cluster.begin();
+    this.#faults.begin();
+    const { world } = this.#cluster;
+    await this.#until(() => this.#faults.over, this.#scenario.limitMs);
+    if (this.#cut()) return;
+    this.#faults.mend();
+    const ending: Ending = {
+      mendedMs: world.now(),
+      workingMs: null,
+      probedMs: null,
+      quietMs: null,
+      stopAskedMs: null,
+      leftMs: null,
+      filesLeft: [],
+    };
+    this.#cluster.observation.ending = ending;
+    if (this.#cluster.observation.stopsAskedMs.length > 0) await this.#afterStop(ending);
+    await this.#windUp(ending);
+  }
+
+  result(): RunResult {
+    const { observation, world } = this.#cluster;
+    const violations = [...this.#violations];
+    if (violations.length === 0 && this.#options.untilStep === undefined) {
+      for (const oracle of this.#options.oracles) {
+        if (this.#scenario.expect.includes(oracle.id)) violations.push(...oracle.check(observation, this.#scenario));
+      }
+    }
+    const faults = new Map<FaultKind, number>();
+    for (const { kind, effect } of observation.faults) {
+      if (effect !== "") faults.set(kind, (faults.get(kind) ?? 0) + 1);
+    }
+    return {
+      scenario: this.#scenario,
+      violations,
+      traceHash: hashRun(world.traceHash(), observation),
+      virtualMs: world.now(),
+      steps: world.steps,
+      faults,
+      reached: observation.reached,
+      crashed: observation.processes.some(({ cause }) => cause === "kill" || cause === "power_loss"),
+      observation,
+    };
+  }
+
+  /** After a stop of the cluster: whoever did not hear of it is ended, and what it left is removed, as its message says. */
+  async #afterStop(ending: Ending): Promise<void> {
+    const { names } = this.#cluster;
+    await this.#until(() => names.every((name) => !this.#cluster.running(name)), STOP_MS);
+    for (const name of names) this.#cluster.end(name, "kill");
+    const withFiles = names.filter((name) => this.#cluster.filesOf(name).length > 0);
+    if (withFiles.length > 0 && withFiles.length < names.length) {
+      for (const name of withFiles) this.#cluster.clean(name);
+      await this.#until(() => false, 1_000);
+    }
+    ending.mendedMs = this.#cluster.world.now();
+  }
+
+  async #windUp(ending: Ending): Promise<void> {
+    const { names, world, observation } = this.#cluster;
+    if (!(await this.#untilWorking())) return;
+    ending.workingMs = world.now();
+    this.#cluster.probe();
+    const probes = () => observation.streams.filter((stream) => stream.probe);
+    const expected = names.length * this.#cluster.suite.sources.length;
+    const probed = () => probes().length === expected && probes().every((stream) => stream.end === "done");
+    if (!(await this.#until(() => probed(), CONVERGE_MS))) return;
+    if (!(await this.#until(() => this.#still(), CONVERGE_MS))) return;
+    ending.probedMs = world.now();
+    const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
+    if (!(await this.#until(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
+    if (!(await this.#until(() => this.#still(), QUIET_MS))) return;
+    ending.quietMs = world.now();
+    ending.stopAskedMs = world.now();
+    const asked = names[new Prng(parseSeed(this.#scenario.seed), "stop").int(names.length)]!;
+    this.#cluster.signal(asked, "SIGTERM");
+    if (!(await this.#until(() => names.every((name) => !this.#cluster.running(name)), STOP_MS))) return;
+    ending.leftMs = world.now();
+    // The sink learns of the last lines after the workers have left.
+    await this.#until(() => observation.connections.every((connection) => connection.end !== null), STOP_MS);
+    for (const name of names) {
+      for (const path of this.#cluster.filesOf(name)) ending.filesLeft.push(`${name}:${path}`);
+    }
+  }
+
+  #paceMs({ batch, everyMs }: { batch: number; everyMs: number }): Millis {
+    return this.#cluster.suite.sources.length === 0
+      ? this.#scenario.messages * 10
+      : (this.#scenario.messages / batch) * (everyMs + 20);
+  }
+
+  /** Starts everyone, and whoever leaves again for a reason that passes; until all are in phase IV. */
+  async #untilWorking(): Promise<boolean> {
+    const { world, names, observation } = this.#cluster;
+    const untilMs = world.now() + CONVERGE_MS;
+    for (const name of names) this.#cluster.start(name);
+    const working = () => names.every((name) => this.#cluster.running(name) && observation.latest(name)!.phase === 4);
+    while (world.now() < untilMs && !this.#cut()) {
+      if (await this.#until(working, RESTART_MS)) return true;
+      for (const name of names) {
+        const { endedMs, status } = observation.latest(name)!;
+        if (endedMs === null || status === EXIT.bug || world.now() - endedMs < RESTART_MS) continue;
+        this.#restart(name);
+      }
+    }
+    return false;
+  }
+
+  #restart(name: WorkerName): void {
+    this.#cluster.observation.reach("operator.restarted");
+    this.#cluster.start(name);
+  }
+
+  /** No line for a while, and nothing waits in any worker. */
+  #still(): boolean {
+    const { world, observation, names } = this.#cluster;
+    const now = world.now();
+    if (now - this.#linesMovedMs < STILL_MS) return false;
+    const fresh = observation.samples.slice(-names.length);
+    return (
+      fresh.length === names.length &&
+      fresh.every(
+        ({ timeMs, status }) =>
+          timeMs > this.#linesMovedMs &&
+          status.sinks.every((sink) => sink.queued_bytes === 0) &&
+          status.peers.every((peer) => peer.unacked_bytes === 0),
+      )
+    );
+  }
+
+  #cut(): boolean {
+    const { untilStep } = this.#options;
+    return this.#violations.length > 0 || (untilStep !== undefined && this.#cluster.world.steps >= untilStep);
+  }
+
+  /** Runs until the condition holds, sampling each virtual second. @returns Whether it came to hold. */
+  async #until(condition: () => boolean, limitMs: Millis): Promise<boolean> {
+    const { world } = this.#cluster;
+    const { untilStep } = this.#options;
+    const untilMs = world.now() + limitMs;
+    let met = false;
+    const stop =
+      untilStep === undefined
+        ? () => {
+            met = condition();
+            return met;
+          }
+        : () => {
+            met = condition();
+            return met || world.steps >= untilStep;
+          };
+    while (!stop() && world.now() < untilMs && !this.#cut()) {
+      const sliceMs = Math.min(untilMs, this.#sampledMs + SAMPLE_MS) - world.now();
+      await world.runUntilOrFor(stop, sliceMs);
+      if (world.now() - this.#sampledMs < SAMPLE_MS) continue;
+      this.#sampledMs = world.now();
+      this.#cluster.sample();
+      for (const look of this.#during) this.#violations.push(...look());
+    }
+    return met;
+  }
+}
+
+/** The world's own hash, and what the environment saw of it. */
+function hashRun(traceHash: string, observation: Observation): string {
+  let a = Number.parseInt(traceHash.slice(0, 8), 16) | 0;
+  let b = Number.parseInt(traceHash.slice(8), 16) | 0;
+  const mix = (text: string) => {
+    for (let at = 0; at < text.length; at++) {
+      a = Math.imul(a ^ text.charCodeAt(at), 0x0100_0193);
+      b = Math.imul(((b << 13) | (b >>> 19)) ^ text.charCodeAt(at), 0x85eb_ca6b);
+    }
+  };
+  for (const { lines, end } of observation.connections) {
+    for (const line of lines) mix(line);
+    mix(end ?? "open");
+  }
+  for (const { code, text } of observation.log) mix(`${code} ${text}`);
+  for (const { status } of observation.processes) mix(String(status));
+  return (a >>> 0).toString(16).padStart(8, "0") + (b >>> 0).toString(16).padStart(8, "0");
+}

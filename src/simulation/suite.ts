@@ -1,0 +1,243 @@
+/**
+ * The applications that are simulated, each with its model: a pure function from the values of a key to the lines that an
+ * undisturbed, single-threaded run puts out for it.
+ *
+ * Input is numbered: each stream (one connection of a sender, one generator of one process) has keys of its own, and each
+ * key the values 1, 2, 3, ... So a line tells what it is made of, and what is missing, doubled or out of order shows.
+ */
+import { type Application, application } from "../api/application.ts";
+import { framed } from "../api/framing.ts";
+import { generatorSource } from "../api/generator_source.ts";
+import { source } from "../api/stream.ts";
+import { tcpSink } from "../api/tcp_sink.ts";
+import { tcpSource } from "../api/tcp_source.ts";
+import { assignOwners, DEFAULT_KEY_GROUP_COUNT, hashKey, keyGroupOf } from "../plan/key_groups.ts";
+import type { ApplicationName } from "./scenario.ts";
+
+export interface SuiteApplication {
+  readonly name: ApplicationName;
+  /** Its TCP sources, in the order of `SenderPlan.source`; none: it makes its input itself. */
+  readonly sources: readonly string[];
+  /** A fresh one for each start of a worker. */
+  readonly build: (shape: StreamShape) => Application;
+  /** Keys under which a record is exchanged on its way, in order; null: it may pass any worker. */
+  readonly path: (key: string) => readonly string[] | null;
+  /** First word of a line. */
+  readonly outputKey: (key: string) => string;
+  /** Lines of a key come in the order of its values. */
+  readonly ordered: boolean;
+  /** Lines are windows: `key a b c d`. */
+  readonly windows: boolean;
+  readonly model: (key: string, values: readonly number[]) => string[];
+}
+
+export interface StreamShape {
+  readonly keys: number;
+  readonly messages: number;
+}
+
+interface NumberedRecord {
+  readonly key: string;
+  readonly value: number;
+}
+
+/** Records a second of each generator. */
+const GENERATOR_RATE = 150;
+
+/** Which key the `index`-th record of a stream has: a quarter goes to the first one, as real keys are skewed. */
+function keyIndex(index: number, keys: number): number {
+  return Math.imul(index + 1, 0x9e37_79b1) >>> 30 === 0 ? 0 : index % keys;
+}
+
+/** The records of a stream, one after the other. */
+export class RecordSequence {
+  readonly #id: string;
+  readonly #keys: number;
+  readonly #values: number[];
+  #index = 0;
+
+  constructor(id: string, keys: number) {
+    this.#id = id;
+    this.#keys = keys;
+    this.#values = new Array<number>(keys).fill(0);
+  }
+
+  next(): NumberedRecord {
+    const key = keyIndex(this.#index++, this.#keys);
+    const value = this.#values[key]! + 1;
+    this.#values[key] = value;
+    return { key: `${this.#id}.k${key}`, value };
+  }
+}
+
+/** Index of a worker by the key it owns. */
+export function ownerIndex(key: string, workers: number): number {
+  return assignOwners(workers, DEFAULT_KEY_GROUP_COUNT)[keyGroupOf(hashKey(key), DEFAULT_KEY_GROUP_COUNT)]!;
+}
+
+function numberedSource(name: string) {
+  return source(
+    name,
+    tcpSource({
+      framing: framed.u32,
+      decode: (payload): NumberedRecord => {
+        const text = payload.text();
+        const at = text.indexOf(" ");
+        const value = Number(text.slice(at + 1));
+        if (at <= 0 || !Number.isInteger(value)) throw new Error(`not "key value"`);
+        return { key: text.slice(0, at), value };
+      },
+    }),
+  );
+}
+
+const lines = () => tcpSink<string>({ encode: (line) => `${line}\n` });
+
+function lastFour() {
+  return {
+    initial: () => ({ window: [0, 0, 0, 0] }),
+    apply(record: NumberedRecord, state: { window: number[] }) {
+      state.window = [state.window[1]!, state.window[2]!, state.window[3]!, record.value];
+      return { key: record.key, value: record.value, window: state.window };
+    },
+  };
+}
+
+function windowLine({ key, window }: { readonly key: string; readonly window: readonly number[] }): string {
+  return `${key} ${window.join(" ")}`;
+}
+
+function windowModel(key: string, values: readonly number[]): string[] {
+  return values.map((_, i) => `${key} ${[i - 3, i - 2, i - 1, i].map((at) => values[at] ?? 0).join(" ")}`);
+}
+
+const LAST_FOUR: SuiteApplication = {
+  name: "last_four",
+  sources: ["numbers"],
+  build: () =>
+    application("Last four", () =>
+      numberedSource("numbers")
+        .keyBy((record) => record.key)
+        .toStateful("last four", lastFour())
+        .to("line", windowLine)
+        .toSink(lines()),
+    ),
+  path: (key) => [key],
+  outputKey: (key) => key,
+  ordered: true,
+  windows: true,
+  model: windowModel,
+};
+
+/** The second stage has keys of its own, one for each of the first. */
+const TWO_HOPS: SuiteApplication = {
+  name: "two_hops",
+  sources: ["numbers"],
+  build: () =>
+    application("Two hops", () =>
+      numberedSource("numbers")
+        .keyBy((record) => record.key)
+        .toStateful("first", lastFour())
+        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
+        .keyBy((record) => record.key)
+        .toStateful("second", lastFour())
+        .to("line", windowLine)
+        .toSink(lines()),
+    ),
+  path: (key) => [key, `${key}'`],
+  outputKey: (key) => `${key}'`,
+  ordered: true,
+  windows: true,
+  model: (key, values) => windowModel(`${key}'`, values),
+};
+
+const MERGE_TWO: SuiteApplication = {
+  name: "merge_two",
+  sources: ["numbers", "others"],
+  build: () =>
+    application("Merge two", () =>
+      numberedSource("numbers")
+        .keyBy((record) => record.key)
+        .merge(numberedSource("others").keyBy((record) => record.key))
+        .toStateful("last four", lastFour())
+        .to("line", windowLine)
+        .toSink(lines()),
+    ),
+  path: (key) => [key],
+  outputKey: (key) => key,
+  ordered: true,
+  windows: true,
+  model: windowModel,
+};
+
+/** Order is lost on the way; the count and the sum of what a key has seen are not. */
+const REBALANCE: SuiteApplication = {
+  name: "rebalance",
+  sources: ["numbers"],
+  build: () =>
+    application("Rebalance", () =>
+      numberedSource("numbers")
+        .rebalance()
+        .to("pass", (record) => record)
+        .keyBy((record) => record.key)
+        .toStateful("count", {
+          initial: () => ({ count: 0 }),
+          apply: ({ key, value }, state) => `${key} ${value} ${++state.count}`,
+        })
+        .toSink(lines()),
+    ),
+  path: () => null,
+  outputKey: (key) => key,
+  ordered: false,
+  windows: false,
+  model: (key, values) => values.map((value, i) => `${key} ${value} ${i + 1}`),
+};
+
+/** Each worker makes its own input. A worker that starts again makes it from the beginning. */
+const GENERATED: SuiteApplication = {
+  name: "generated",
+  sources: [],
+  build: ({ keys, messages }) =>
+    application("Generated", () =>
+      source(
+        "numbers",
+        generatorSource({
+          initial: ({ worker }) => {
+            if (messages === 0) return undefined;
+            const records = new RecordSequence(generatedId(worker), keys);
+            return { left: messages - 1, records, record: records.next() };
+          },
+          next: (state) => {
+            if (state.left === 0) return undefined;
+            state.left--;
+            state.record = state.records.next();
+            return state;
+          },
+          emit: (state) => state.record,
+          rate: GENERATOR_RATE,
+        }),
+      )
+        .keyBy((record) => record.key)
+        .toStateful("last four", lastFour())
+        .to("line", windowLine)
+        .toSink(lines()),
+    ),
+  path: (key) => [key],
+  outputKey: (key) => key,
+  ordered: true,
+  windows: true,
+  model: windowModel,
+};
+
+/** The stream of a worker's generator, in every process of it. */
+export function generatedId(worker: string): string {
+  return `g-${worker}`;
+}
+
+export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
+  last_four: LAST_FOUR,
+  two_hops: TWO_HOPS,
+  merge_two: MERGE_TWO,
+  rebalance: REBALANCE,
+  generated: GENERATED,
+};
