@@ -101,6 +101,7 @@ export function writeResults(name: string, command: string, quick: boolean, figu
     command,
     quick,
     date: new Date().toISOString(),
+    commit: versionOf("git", ["-C", root, "describe", "--always", "--dirty", "--abbrev=12"]),
     machine: {
       cpu: cpus()[0]?.model ?? "unknown",
       cores: cpus().length,
