@@ -72,6 +72,8 @@ export class TcpSinkConnector implements SinkConnector {
   #blocked = false;
   #blockedSinceMs: Millis | null = null;
   #ending = false;
+  /** Tries to connect that failed since it was last connected. */
+  #failures = 0;
   /** Has it ever been connected? Phase III waits for that. */
   everConnected = false;
   /** All that was given to it is with the system, and the connection was ended in order. */
@@ -194,7 +196,9 @@ export class TcpSinkConnector implements SinkConnector {
     const { runtime, log, address, turn } = this.#options;
     const connecting: State = { kind: "connecting" };
     this.#state = connecting;
-    log.info("sink_connecting", `${how} ${showAddress(address)}`);
+    // Four tries a second would bury everything else: the worker says every few seconds whom it waits for.
+    const say = this.#failures === 0 ? "info" : "debug";
+    log[say]("sink_connecting", `${how} ${showAddress(address)}`);
     runtime.net.connect(address, { timeoutMs: CONNECT_TIMEOUT_MS }).then(
       (conn) =>
         turn(() => {
@@ -202,6 +206,7 @@ export class TcpSinkConnector implements SinkConnector {
           const connection: Connection = { conn, writing: false, bytesTaken: 0 };
           this.#state = { kind: "connected", connection };
           this.everConnected = true;
+          this.#failures = 0;
           log.info("sink_connected", `TCPSink connected to ${showAddress(address)}`);
           this.#watch(connection);
           this.#options.changed();
@@ -210,7 +215,10 @@ export class TcpSinkConnector implements SinkConnector {
       (error: unknown) =>
         turn(() => {
           if (this.#state !== connecting) return;
-          log.warn("sink_connection_failed", `TCPSink connection failed: ${showAddress(address)}: ${reason(error)}`);
+          log[this.#failures++ === 0 ? "warn" : "debug"](
+            "sink_connection_failed",
+            `TCPSink connection failed: ${showAddress(address)}: ${reason(error)}`,
+          );
           this.#wait();
         }),
     );

@@ -175,6 +175,16 @@ export function otherClusterError(folder: string, saved: SavedCluster, clusterId
   );
 }
 
+/** For a worker whose saved information is of an application of the same name with other code or another plan. */
+export function otherFingerprintError(folder: string, saved: SavedCluster, fingerprint: string): ResilienceError {
+  return new ResilienceError(
+    "resilience_other_application",
+    `Cannot use the saved cluster information in ${folder}: it belongs to another version of the application: application ` +
+      `fingerprint differs: ours ${fingerprint.slice(0, 12)}…, saved ${saved.fingerprint.slice(0, 12)}… (${describe(saved)}). ` +
+      `Nothing was changed. Start the version that wrote it, or give up what it saved: ${cleanCommand(folder)}`,
+  );
+}
+
 /** Removes every known file while the lock is held, the lock last, and gives it up. Returns what is not ours. */
 export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promise<readonly string[]> {
   let unknown: string[];

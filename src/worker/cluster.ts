@@ -233,6 +233,8 @@ export class Cluster {
       peer: this.#reachable(name, info.hello, info.observed),
       newIncarnation: info.newIncarnation,
     });
+    // Whoever comes back during a stop is told of it.
+    if (link === "control") this.#driveStop({ kind: "peer_connected", peer: name });
   }
 
   peerLost(name: WorkerName, link: LinkKind, why: string): void {

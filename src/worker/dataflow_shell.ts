@@ -111,6 +111,7 @@ export class DataflowShell {
   #drain: Drain | "done" | null = null;
   /** Something became free, or arrived: look again at the end of the turn. */
   #lookAgain = false;
+  #sinksStarted = false;
   #sinksToldConnected = false;
   /** When what is being processed came into this worker; wall clock. */
   #ingressMs: Millis = 0;
@@ -257,6 +258,7 @@ export class DataflowShell {
         );
       }
     }
+    this.#sinksStarted = true;
     for (const sink of this.#sinks) sink.start();
     this.#lookAgain = true;
   }
@@ -318,6 +320,13 @@ export class DataflowShell {
       this.#advanceDrain();
     }
     for (const sink of this.#sinks) sink.flush();
+  }
+
+  /** Sinks that are away, in words; null: none is. */
+  waitingFor(): string | null {
+    if (this.#dataflow === null || !this.#sinksStarted) return null;
+    const away = this.#sinks.filter((sink) => !sink.connected && !sink.finished).map((sink) => sink.target);
+    return away.length === 0 ? null : `waiting for sink ${away.join(", ")}`;
   }
 
   /** Who is kept from reading, by what; for status. */

@@ -12,7 +12,7 @@ import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
-import { openStore, type Store } from "../store/store.ts";
+import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
@@ -129,6 +129,8 @@ export class Worker {
     });
     this.#hooks.reached("start.folder_locked");
     if (this.#ending) return;
+    const { saved, folder } = this.#store;
+    if (saved !== null && saved.fingerprint !== fingerprint) throw otherFingerprintError(folder, saved, fingerprint);
     await this.#shell.bindSources();
     this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
@@ -171,7 +173,7 @@ export class Worker {
         checkpoint: (from, message) => this.#checkpoints?.received(from, message),
         ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
         peerLost: (peer) => this.#checkpoints?.peerLost(peer),
-        waitingFor: () => this.#checkpoints?.waitingFor() ?? null,
+        waitingFor: () => this.#checkpoints?.waitingFor() ?? this.#shell.waitingFor(),
       },
     };
     this.#cluster = new Cluster(cluster, this.#control, this.#data);
