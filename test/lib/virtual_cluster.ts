@@ -10,7 +10,13 @@ import type { Conn, Runtime } from "../../src/runtime/runtime.ts";
 import type { VirtualHost } from "../../src/runtime/virtual/host.ts";
 import type { VirtualProcess } from "../../src/runtime/virtual/process.ts";
 import { VirtualWorld, type WorldOptions } from "../../src/runtime/virtual/world.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type Limits, type WorkerConfig } from "../../src/worker/config.ts";
+import {
+  DEFAULT_LIMITS,
+  DEFAULT_TIMING,
+  type Limits,
+  NO_CHECKPOINTS,
+  type WorkerConfig,
+} from "../../src/worker/config.ts";
 import { runWorker } from "../../src/worker/worker.ts";
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
@@ -101,7 +107,7 @@ export class VirtualCluster {
       buildId: "build",
       applicationCodeDigest: "code",
       checkpoints: NO_CHECKPOINTS,
-    timing: DEFAULT_TIMING,
+      timing: DEFAULT_TIMING,
       limits: { ...DEFAULT_LIMITS, ...this.#options.limits },
       ...this.#options.config,
     };
