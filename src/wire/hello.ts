@@ -1,5 +1,5 @@
 // The first frame of every control and data connection, in both directions. A small fixed layout, since nothing generic
-// is decoded for a stranger: `docs/wire.md`, "Handshake".
+// is decoded for a stranger: `docs/protocol/links.md`.
 //
 //   u32 length (at most 1,024) | "TMR1" | u8 kind | u16 protocol version | u8 channel | 16 cluster id
 //   | str16 build id | str16 application fingerprint | str16 application name | str16 worker name

@@ -12,7 +12,7 @@
 //   V3. Every value costs at least one byte in its column, and objects as columns nest at most `COLUMN_DEPTH_MAX` deep:
 //       hostile bytes never make more than a bounded number of values a byte.
 //
-// Integers of columns are little-endian, as the machines are. The layout is in `docs/wire.md`, "Values".
+// Integers of columns are little-endian, as the machines are. The layout is at each function below.
 
 import { assert } from "../base/assert.ts";
 import { EXIT, TammarError } from "../base/errors.ts";
