@@ -79,3 +79,9 @@ export class StorageError extends TammarError {
   override readonly name = "StorageError";
   override readonly exitStatus = EXIT.storage;
 }
+
+/** An outside system broke its contract: an input file that was replaced, a sink that lost what it had promised to keep. */
+export class OutsideError extends TammarError {
+  override readonly name = "OutsideError";
+  override readonly exitStatus = EXIT.outside;
+}

@@ -7,6 +7,7 @@
  */
 import type { Application } from "../api/application.ts";
 import { type OptionSpecs, optionFlag, readOptionValues } from "../api/options.ts";
+import { absolutePath } from "../base/absolute_path.ts";
 import { ConfigError } from "../base/errors.ts";
 import { INITIALIZER, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
@@ -398,15 +399,6 @@ function ignoredOptions(
 function defaultListenHost(peerHost: string): string {
   if (/^(localhost|127\..*|::1)$/.test(peerHost)) return peerHost === "localhost" ? "127.0.0.1" : peerHost;
   return peerHost.includes(":") ? "::" : "0.0.0.0";
-}
-
-function absolutePath(path: string, workingDir: string): string {
-  const parts: string[] = [];
-  for (const part of (path.startsWith("/") ? path : `${workingDir}/${path}`).split("/")) {
-    if (part === "..") parts.pop();
-    else if (part !== "" && part !== ".") parts.push(part);
-  }
-  return `/${parts.join("/")}`;
 }
 
 /** Largest frame that `--in` may allow, in bytes. */

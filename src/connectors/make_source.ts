@@ -5,6 +5,7 @@ import { unreachable } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { SourceConnector } from "./connector.ts";
+import { FileSourceConnector } from "./file_source.ts";
 import { GeneratorSourceConnector, type RecordMaker } from "./generator_source.ts";
 import { TcpSourceConnector } from "./tcp_source.ts";
 
@@ -56,7 +57,19 @@ export function makeSource(definition: SourceDefinition<unknown>, surroundings: 
         frames,
       });
     case "file":
-      throw new Error("file sources come with the next commit");
+      return new FileSourceConnector({
+        runtime,
+        log,
+        name,
+        place: definition.place,
+        framing: definition.framing,
+        lengthMax: surroundings.frameBytesMax,
+        follow: definition.follow,
+        rate: definition.rate,
+        turn,
+        blocked,
+        frames,
+      });
     default:
       return unreachable(definition);
   }
