@@ -163,8 +163,8 @@ class Plan {
         return [{ do: "blackhole", worker, channel, way: this.#way(), ms: this.#duration(9_000) }];
       }
       case "latency": {
-        const minMs = pick(prng, [1, 20, 200]);
-        return [{ do: "latency", ...this.#pair(), minMs, maxMs: minMs * 3, ms: this.#duration(5_000) }];
+        const minMs = pick(prng, [1, 20, 100]);
+        return [{ do: "latency", ...this.#pair(), minMs, maxMs: minMs * 2, ms: this.#duration(5_000) }];
       }
       case "refuse_connects":
         return [

@@ -94,7 +94,8 @@ function drawLimits(prng: Prng): Partial<Limits> {
   const limits: { -readonly [name in keyof Limits]?: number } = {};
   if (prng.chance(2)) limits.exchangeCreditBytes = pick(prng, [1, 100, 300, 1_000, 10_000]);
   if (prng.chance(2)) limits.sinkQueueBytes = pick(prng, [1, 30, 100, 1_000, 10_000]);
-  if (prng.chance(3)) limits.linkUnackedBytes = pick(prng, [1, 200, 1_000, 10_000]);
+  // Not smaller: it bounds the queue of control messages too, which a cluster cannot do without.
+  if (prng.chance(3)) limits.linkUnackedBytes = pick(prng, [20_000, 100_000]);
   if (prng.chance(3)) limits.dataFrameBytes = pick(prng, [256, 300, 400, 1_000]);
   if (prng.chance(4)) limits.strangers = pick(prng, [4, 8, 16]);
   return limits;

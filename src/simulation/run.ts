@@ -81,7 +81,7 @@ class Run {
   readonly #during: (() => Violation[])[];
   readonly #violations: Violation[] = [];
   #sampledMs: Millis = 0;
-  #linesMovedMs: Millis = 0;
+  #movedMs: Millis = 0;
 
   constructor(scenario: Scenario, options: RunOptions) {
     this.#scenario = scenario;
@@ -90,7 +90,7 @@ class Run {
       onStep: options.onStep,
       pointReached: (point, worker) => this.#faults.pointReached(point, worker),
       lineReceived: (count) => {
-        this.#linesMovedMs = this.#cluster.world.now();
+        this.#movedMs = this.#cluster.world.now();
         this.#faults.received(count);
       },
       logged: options.onLog,
@@ -170,15 +170,18 @@ class Run {
     const { names, world, observation } = this.#cluster;
     if (!(await this.#untilWorking())) return;
     ending.workingMs = world.now();
+    this.#movedMs = world.now();
     this.#cluster.probe();
     const probes = () => observation.streams.filter((stream) => stream.probe);
     const expected = names.length * this.#cluster.suite.sources.length;
     const probed = () => probes().length === expected && probes().every((stream) => stream.end === "done");
     if (!(await this.#until(() => probed(), CONVERGE_MS))) return;
+    this.#movedMs = world.now();
     if (!(await this.#until(() => this.#still(), CONVERGE_MS))) return;
     ending.probedMs = world.now();
     const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
     if (!(await this.#until(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
+    this.#movedMs = world.now();
     if (!(await this.#until(() => this.#still(), QUIET_MS))) return;
     ending.quietMs = world.now();
     ending.stopAskedMs = world.now();
@@ -225,13 +228,13 @@ class Run {
   #still(): boolean {
     const { world, observation, names } = this.#cluster;
     const now = world.now();
-    if (now - this.#linesMovedMs < STILL_MS) return false;
+    if (now - this.#movedMs < STILL_MS) return false;
     const fresh = observation.samples.slice(-names.length);
     return (
       fresh.length === names.length &&
       fresh.every(
         ({ timeMs, status }) =>
-          timeMs > this.#linesMovedMs &&
+          timeMs > this.#movedMs &&
           status.sinks.every((sink) => sink.queued_bytes === 0) &&
           status.peers.every((peer) => peer.unacked_bytes === 0),
       )

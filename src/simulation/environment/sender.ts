@@ -31,6 +31,11 @@ export interface StreamEvents {
 
 const RECONNECT_MS: Millis = 200;
 const CONNECT_TIMEOUT_MS: Millis = 5_000;
+/**
+ * Whoever has sent everything never learns by itself that the peer lost its power. It waits longer than any fault holds the
+ * system back.
+ */
+const LAST_WORD_MS: Millis = 20_000;
 
 export async function runSender(runtime: Runtime, options: SenderOptions, events: SenderEvents): Promise<void> {
   let left = options.messages;
@@ -77,6 +82,7 @@ async function runStream(
     }
     if (!lost) {
       conn.end();
+      runtime.clock.startTimer(LAST_WORD_MS, () => conn.abort());
       if ((await ended) === "ended" && sent === messages) {
         events.closed("done");
         return sent;

@@ -102,7 +102,10 @@ function survived(stream: StreamRecord, worker: WorkerName, observation: Observa
   if (process === null) return false;
   if (worker === stream.worker && process.number !== stream.process) return false;
   if (process.endedMs !== null && process.endedMs <= stream.openedMs) return false;
-  return process.endedMs === null || stoppedInOrder(process, observation);
+  if (process.endedMs === null || stoppedInOrder(process, observation)) return true;
+  // The stop at the end of the run comes when everything has come out.
+  const stopAskedMs = observation.ending?.stopAskedMs ?? Number.POSITIVE_INFINITY;
+  return process.endedMs >= stopAskedMs;
 }
 
 function expectedKeys(stream: StreamRecord): Expected[] {
