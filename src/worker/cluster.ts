@@ -470,7 +470,8 @@ export class Cluster {
       incarnation: this.#incarnation,
       startNumber: this.#startNumber,
       workerCount: cluster.members.length,
-      savedAtMs: runtime.clock.wallMs(),
+      // For people. A clock that is set before 1970 is no reason not to save.
+      savedAtMs: Math.max(0, runtime.clock.wallMs()),
     };
   }
 

@@ -100,6 +100,10 @@ type State =
       cluster: ClusterInformation;
       /** The initializer's: whose copy is not durable yet, its own included. */
       readonly waiting: Set<WorkerName>;
+      /** The initializer's: its own `formed` is on its way to the disk, and may be there. */
+      deciding: boolean;
+      /** A worker was elsewhere when it was too late to have that saved before. */
+      moved: boolean;
     }
   | { readonly kind: "formed"; cluster: ClusterInformation; phase: Phase; sinksConnected: boolean };
 
@@ -284,15 +288,11 @@ export class Membership {
       return [{ kind: "announce", text: `Worker ${peer.name} control channel identified` }, ...this.#formIfComplete()];
     }
     if (channel === "control" && state.kind === "saving" && this.#config.role === "initializer") {
+      const known = state.cluster.members.find((member) => member.name === peer.name);
+      if (known !== undefined && !sameAddress(known, peer)) return this.#formAgain(state, peer);
       // It may have lost what it was told: tell it again (M2).
       state.waiting.add(peer.name);
-      return [
-        {
-          kind: "send",
-          to: peer.name,
-          message: { kind: "form", ...state.cluster, checkpoints: this.#config.checkpoints },
-        },
-      ];
+      return [this.#form(peer.name, state.cluster)];
     }
     if (state.kind !== "formed") return [];
     const effects: MembershipEffect[] = [];
@@ -300,11 +300,7 @@ export class Membership {
       effects.push(...this.#learnAddress(peer));
       if (this.#config.role === "initializer" && newIncarnation) {
         this.#phases.delete(peer.name);
-        effects.push({
-          kind: "send",
-          to: peer.name,
-          message: { kind: "form", ...state.cluster, checkpoints: this.#config.checkpoints },
-        });
+        effects.push(this.#form(peer.name, state.cluster));
         effects.push({ kind: "send", to: peer.name, message: { kind: "formed" } });
       }
       if (peer.name === INITIALIZER && newIncarnation) {
@@ -333,7 +329,7 @@ export class Membership {
         if (this.#state.kind === "formed") return this.#learnAll(cluster.members);
         if (!cluster.members.some((member) => member.name === this.#config.name))
           return [straggler(from, message.kind)];
-        this.#state = { kind: "saving", cluster, waiting: new Set() };
+        this.#state = { kind: "saving", cluster, waiting: new Set(), deciding: false, moved: false };
         return [{ kind: "save", state: "forming", cluster }];
       }
       case "form_saved":
@@ -359,7 +355,16 @@ export class Membership {
   #saved(saved: "forming" | "formed"): MembershipEffect[] {
     const state = this.#state;
     if (state.kind !== "saving") return [];
-    if (saved === "formed") return this.#enterFormed(state.cluster, "first");
+    if (saved === "formed") {
+      const effects = this.#enterFormed(state.cluster, "first");
+      if (!state.moved) return effects;
+      const { members } = state.cluster;
+      effects.push({ kind: "save", state: "formed", cluster: state.cluster });
+      for (const other of this.#others(state.cluster)) {
+        effects.push({ kind: "send", to: other.name, message: { kind: "moved", members } });
+      }
+      return effects;
+    }
     if (this.#config.role === "worker") return [{ kind: "send", to: INITIALIZER, message: { kind: "form_saved" } }];
     state.waiting.delete(this.#config.name);
     return this.#saveIfAllHave();
@@ -377,21 +382,23 @@ export class Membership {
       keyGroupCount: this.#config.keyGroupCount,
       members: [this.#self, ...others],
     };
-    this.#state = { kind: "saving", cluster, waiting: new Set(cluster.members.map((member) => member.name)) };
+    this.#state = {
+      kind: "saving",
+      cluster,
+      waiting: new Set(cluster.members.map((member) => member.name)),
+      deciding: false,
+      moved: false,
+    };
     const effects: MembershipEffect[] = [{ kind: "announce", text: "All worker control channels identified" }];
     effects.push({ kind: "save", state: "forming", cluster });
-    for (const peer of others)
-      effects.push({
-        kind: "send",
-        to: peer.name,
-        message: { kind: "form", ...cluster, checkpoints: this.#config.checkpoints },
-      });
+    for (const peer of others) effects.push(this.#form(peer.name, cluster));
     return effects;
   }
 
   #saveIfAllHave(): MembershipEffect[] {
     assert(this.#state.kind === "saving");
     if (this.#state.waiting.size > 0) return [];
+    this.#state.deciding = true;
     return [{ kind: "save", state: "formed", cluster: this.#state.cluster }];
   }
 
@@ -481,6 +488,26 @@ export class Membership {
     if (state.kind !== "formed" || state.cluster.generation >= generation) return [];
     state.cluster = { ...state.cluster, generation };
     return [{ kind: "save", state: "formed", cluster: state.cluster }];
+  }
+
+  /** A worker died while the cluster formed, and is back elsewhere: everybody has to save where it is now. */
+  #formAgain(state: State & { kind: "saving" }, peer: MemberAddress): MembershipEffect[] {
+    const members = state.cluster.members.map((member) => (member.name === peer.name ? peer : member));
+    state.cluster = { ...state.cluster, members };
+    if (state.deciding) {
+      // M1 holds with the old address as well; nothing may be saved behind `formed` that says less.
+      state.moved = true;
+      return [this.#form(peer.name, state.cluster)];
+    }
+    for (const member of members) state.waiting.add(member.name);
+    return [
+      { kind: "save", state: "forming", cluster: state.cluster },
+      ...this.#others(state.cluster).map((other) => this.#form(other.name, state.cluster)),
+    ];
+  }
+
+  #form(to: WorkerName, cluster: ClusterInformation): MembershipEffect {
+    return { kind: "send", to, message: { kind: "form", ...cluster, checkpoints: this.#config.checkpoints } };
   }
 
   #learnAddress(peer: MemberAddress): MembershipEffect[] {

@@ -21,12 +21,19 @@ class World {
     this.count = count;
   }
 
+  /** Where workers are that are not where they were. */
+  readonly elsewhere = new Map<WorkerName, MemberAddress>();
+
+  addressOf(name: WorkerName): MemberAddress {
+    return this.elsewhere.get(name) ?? addressOf(name);
+  }
+
   start(name: WorkerName): Process {
     const file = this.files.get(name);
     const cluster = file?.state === "formed" ? file.cluster : null;
     const process = new Process(this, name, `${++this.#ids}`.padStart(32, "0"));
     this.workers.set(name, process);
-    process.handle({ kind: "started", cluster, self: addressOf(name) });
+    process.handle({ kind: "started", cluster, self: this.addressOf(name) });
     return process;
   }
 
@@ -49,7 +56,7 @@ class World {
           const verdict = b.machine.admit(
             a.name,
             a.machine.cluster !== null,
-            b.linked.has(a.name) ? addressOf(a.name).control : null,
+            b.linked.has(a.name) ? this.addressOf(a.name).control : null,
           );
           if (verdict.kind === "refuse") continue;
           a.connect(b);
@@ -102,7 +109,7 @@ class Process {
     this.known.set(peer.name, peer);
     if (fresh) this.outbox.delete(peer.name);
     for (const channel of ["control", "data"] as const) {
-      this.handle({ kind: "connected", channel, peer: addressOf(peer.name), newIncarnation: fresh });
+      this.handle({ kind: "connected", channel, peer: this.world.addressOf(peer.name), newIncarnation: fresh });
     }
     for (const message of this.outbox.get(peer.name) ?? []) this.deliver(peer.name, message);
     this.outbox.delete(peer.name);
@@ -289,3 +296,24 @@ test("a worker that came back elsewhere is announced to the others, and they sav
   const told = world.files.get("w2")!.cluster.members.find((member) => member.name === "w1");
   assert.deepEqual(told, moved);
 });
+
+test("a worker that died at any step of the start and is back elsewhere is known there to everybody", () => {
+  for (let steps = 0; steps < 60; steps++) comesBackElsewhere(steps);
+});
+
+function comesBackElsewhere(steps: number): void {
+  const world = new World(3);
+  for (const name of namesOf(3)) world.start(name);
+  for (let i = 0; i < steps; i++) world.step();
+  const moved: MemberAddress = { name: "w2", control: { host: "w2", port: 91 }, data: { host: "w2", port: 92 } };
+  world.kill("w2");
+  world.elsewhere.set("w2", moved);
+  world.start("w2");
+  world.settle();
+  assertWorking(world);
+  for (const name of [INITIALIZER, "w1"]) {
+    const told = world.files.get(name)!.cluster.members.find((member) => member.name === "w2");
+    assert.deepEqual(told, moved, `${name} after ${steps} steps`);
+    assert.equal(world.files.get(name)!.state, "formed");
+  }
+}
