@@ -24,6 +24,9 @@ export interface StateContext {
 export interface StatefulDefinition {
   readonly initial: (key: string) => object;
   readonly apply: (value: unknown, state: object, context: StateContext) => unknown;
+  /** What the states look like. Default 1. */
+  readonly version?: number;
+  readonly migrate?: (state: object, fromVersion: number) => object;
 }
 
 export type ExchangeKind = "key" | "rebalance" | "collect";

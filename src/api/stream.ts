@@ -45,6 +45,16 @@ export interface Stateful<T, S extends object, R> {
    * one value, or an array of values. The context is valid during the call only.
    */
   readonly apply: (value: T, state: S, context: StateContext) => R;
+  /**
+   * Says what the states look like: another number whenever `apply` expects another form. Whole, from 1; default 1. A
+   * checkpoint with states of another version is refused, unless there is `migrate`.
+   */
+  readonly version?: number;
+  /**
+   * Makes a state of this version from one of `fromVersion`, when a checkpoint is restored. It may be called for the same key
+   * several times, with older states first; it may change what it is given, whose type is for its author to say.
+   */
+  migrate?(state: unknown, fromVersion: number): S;
 }
 
 /**
@@ -136,6 +146,11 @@ export class KeyedStream<T> {
     const where = `stage ${JSON.stringify(name)}`;
     checkFunction(where, "initial", stateful?.initial);
     checkFunction(where, "apply", stateful?.apply);
+    if (stateful.version !== undefined && !isStateVersion(stateful.version)) {
+      const remedy = `give it a whole number from 1 to ${STATE_VERSION_MAX}`;
+      throw new PlanError("definition_invalid", `${where}: version is ${String(stateful.version)}: ${remedy}`);
+    }
+    if (stateful.migrate !== undefined) checkFunction(where, "migrate", stateful.migrate);
     const definition = stateful as unknown as StatefulDefinition;
     return new KeyedStream({ kind: "stateful", name, definition, input: this[GRAPH].use(where) });
   }
@@ -286,3 +301,10 @@ refuse(
   "the pipeline has its sink already: put every stage before it",
 );
 refuse(Stream.prototype, ["toStateful"], "state is kept by key: call keyBy() or collect() before it");
+
+/** Highest `version` of a stage's states. */
+const STATE_VERSION_MAX = 1_000_000_000;
+
+function isStateVersion(version: unknown): boolean {
+  return Number.isInteger(version) && (version as number) >= 1 && (version as number) <= STATE_VERSION_MAX;
+}

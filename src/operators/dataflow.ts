@@ -42,6 +42,11 @@ export class Dataflow {
     this.#behindExchange[exchange]!.receive(batch);
   }
 
+  /** The stages of this worker that have state, in the plan's order. */
+  statefulStages(): StatefulStage[] {
+    return this.#stages.filter((stage) => stage instanceof StatefulStage);
+  }
+
   /** The keys that a stage of this worker has state for; none for a stateless stage. */
   *keysOf(stage: number): IterableIterator<string> {
     const operator = this.#stages[stage];

@@ -114,6 +114,10 @@ export class StatelessStage extends Stage {
 
 export class StatefulStage extends Stage {
   readonly state: KeyedState<object>;
+  /** What its states look like. */
+  readonly stateVersion: number;
+  /** From states of another version; `null`: there is no way. */
+  readonly migrate: ((state: object, fromVersion: number) => object) | null;
   readonly #definition: StatefulDefinition;
   readonly #context = new RecordContext();
   readonly #keyGroupCount: number;
@@ -121,6 +125,8 @@ export class StatefulStage extends Stage {
   constructor(stage: PlannedStatefulStage, hooks: DataflowHooks, next: Operator) {
     super(stage, hooks, next);
     this.#definition = stage.definition;
+    this.stateVersion = stage.definition.version ?? 1;
+    this.migrate = stage.definition.migrate ?? null;
     this.#keyGroupCount = hooks.owners.length;
     this.state = new KeyedState(this.#keyGroupCount);
   }

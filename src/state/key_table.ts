@@ -6,6 +6,23 @@ const CAPACITY_FIRST = 8;
 const PROBES_MAX = 64;
 
 /**
+ * Who wants to know of a key's first touch since some moment: each slot holds a mark, and a touch of one that holds
+ * another mark than `mark` is told, then marked.
+ */
+export interface TouchObserver<V> {
+  readonly mark: number;
+  /** Told before the value is handed out. `key` is the table's own text. */
+  touched(markBefore: number, hash: number, key: string, value: V): void;
+}
+
+/** A key that found no place in a slot. */
+interface Crowded<V> {
+  readonly hash: number;
+  value: V;
+  mark: number;
+}
+
+/**
  * Keys with values, found by the hash that travels with the record (`hashKey`): open addressing with linear probing, at
  * most two thirds full.
  *
@@ -19,10 +36,13 @@ export class KeyTable<V> {
   #used = 0;
   /** `32 - log2(capacity)`. */
   #shift = 32 - Math.log2(CAPACITY_FIRST);
-  #hashes = new Int32Array(CAPACITY_FIRST);
+  /** Of each slot its hash and its mark, beside each other: one look into memory for both. */
+  #meta = new Int32Array(CAPACITY_FIRST * 2);
   #keys: (string | undefined)[] = new Array(CAPACITY_FIRST).fill(undefined);
   #values: (V | undefined)[] = new Array(CAPACITY_FIRST).fill(undefined);
-  #crowded: Map<string, { readonly hash: number; readonly value: V }> | null = null;
+  #crowded: Map<string, Crowded<V>> | null = null;
+  /** Changes whenever a key may have moved to another slot. */
+  #layout = 0;
 
   get size(): number {
     return this.#used + (this.#crowded?.size ?? 0);
@@ -30,25 +50,166 @@ export class KeyTable<V> {
 
   /** The value of a key, whose hash is `hash`. */
   get(hash: number, key: string): V | undefined {
+    const slot = this.#find(hash | 0, key);
+    return slot >= 0 ? this.#values[slot] : this.#crowded?.get(key)?.value;
+  }
+
+  /** As `get`, and the observer learns of it: the value may be changed in place. */
+  touch(hash: number, key: string, observer: TouchObserver<V>): V | undefined {
     const keys = this.#keys;
-    const hashes = this.#hashes;
+    const meta = this.#meta;
     const mask = keys.length - 1;
     const wanted = hash | 0;
     let slot = home(wanted, this.#shift);
     for (let probes = 0; probes < PROBES_MAX; probes++) {
       const held = keys[slot];
-      if (held === undefined) return undefined;
-      if (hashes[slot] === wanted && held === key) return this.#values[slot];
+      // A removal may have left a gap before a key that was crowded out.
+      if (held === undefined) break;
+      if (meta[slot * 2] === wanted && held === key) {
+        const value = this.#values[slot]!;
+        const mark = meta[slot * 2 + 1]!;
+        if (mark !== observer.mark) {
+          observer.touched(mark, hash, held, value);
+          meta[slot * 2 + 1] = observer.mark;
+        }
+        return value;
+      }
       slot = (slot + 1) & mask;
     }
-    return this.#crowded?.get(key)?.value;
+    const crowded = this.#crowded?.get(key);
+    if (crowded === undefined) return undefined;
+    if (crowded.mark !== observer.mark) {
+      observer.touched(crowded.mark, hash, key, crowded.value);
+      crowded.mark = observer.mark;
+    }
+    return crowded.value;
   }
 
   /** A key that is not there yet. */
-  add(hash: number, key: string, value: V): void {
+  add(hash: number, key: string, value: V, mark = 0): void {
     assert(this.get(hash, key) === undefined, "the key is there already");
-    if ((this.#used + 1) * 3 > this.#keys.length * 2) this.#grow();
-    this.#put(hash | 0, key, value);
+    this.#insert(hash | 0, key, value, mark);
+  }
+
+  /** Replaces the value of a key and its mark. False: it is not there. */
+  replace(hash: number, key: string, value: V, mark: number): boolean {
+    const slot = this.#find(hash | 0, key);
+    if (slot >= 0) {
+      this.#values[slot] = value;
+      this.#meta[slot * 2 + 1] = mark;
+      return true;
+    }
+    const crowded = this.#crowded?.get(key);
+    if (crowded === undefined) return false;
+    crowded.value = value;
+    crowded.mark = mark;
+    return true;
+  }
+
+  /** For a key that is known not to be there. */
+  insert(hash: number, key: string, value: V, mark: number): void {
+    this.#insert(hash | 0, key, value, mark);
+  }
+
+  /** False: it was not there. */
+  remove(hash: number, key: string): boolean {
+    let slot = this.#find(hash | 0, key);
+    if (slot < 0) return this.#crowded?.delete(key) ?? false;
+    this.#layout++;
+    // What stands behind the gap moves into it, unless that is before its home (Knuth, TAOCP 3, 6.4, algorithm R).
+    const keys = this.#keys;
+    const mask = keys.length - 1;
+    for (let next = (slot + 1) & mask; keys[next] !== undefined; next = (next + 1) & mask) {
+      const distance = (next - home(this.#meta[next * 2]!, this.#shift)) & mask;
+      if (distance < ((next - slot) & mask)) continue;
+      keys[slot] = keys[next];
+      this.#values[slot] = this.#values[next];
+      this.#meta[slot * 2] = this.#meta[next * 2]!;
+      this.#meta[slot * 2 + 1] = this.#meta[next * 2 + 1]!;
+      slot = next;
+    }
+    keys[slot] = undefined;
+    this.#values[slot] = undefined;
+    this.#used--;
+    return true;
+  }
+
+  /** Makes room for so many keys in one go. */
+  reserve(count: number): void {
+    let capacity = this.#keys.length;
+    while (count * 3 > capacity * 2) capacity *= 2;
+    if (capacity > this.#keys.length) this.#resize(capacity);
+  }
+
+  /**
+   * The value of a key whose mark is even, not below `from` and below `taken`; its mark is `taken` afterwards. For anything
+   * else `undefined`.
+   */
+  take(hash: number, key: string, from: number, taken: number): V | undefined {
+    const slot = this.#find(hash | 0, key);
+    if (slot >= 0) {
+      const mark = this.#meta[slot * 2 + 1]!;
+      if ((mark & 1) !== 0 || mark < from || mark >= taken) return undefined;
+      this.#meta[slot * 2 + 1] = taken;
+      return this.#values[slot];
+    }
+    const crowded = this.#crowded?.get(key);
+    if (crowded === undefined || (crowded.mark & 1) !== 0 || crowded.mark < from || crowded.mark >= taken) {
+      return undefined;
+    }
+    crowded.mark = taken;
+    return crowded.value;
+  }
+
+  /**
+   * Takes every key whose mark is below `taken`, until `give` says false; their marks are `taken` afterwards.
+   *
+   * @param cursor Where to go on; a new one at first. It may be used again after any change to the table.
+   * @returns Are all of them taken?
+   */
+  takeBelow(taken: number, cursor: TableCursor, give: (hash: number, key: string, value: V) => boolean): boolean {
+    if (cursor.layout !== this.#layout) {
+      cursor.layout = this.#layout;
+      cursor.slot = 0;
+    }
+    const keys = this.#keys;
+    const meta = this.#meta;
+    for (; cursor.slot < keys.length; cursor.slot++) {
+      const slot = cursor.slot;
+      const key = keys[slot];
+      if (key === undefined || meta[slot * 2 + 1]! >= taken) continue;
+      meta[slot * 2 + 1] = taken;
+      if (give(meta[slot * 2]! >>> 0, key, this.#values[slot]!)) continue;
+      cursor.slot++;
+      return false;
+    }
+    if (this.#crowded !== null) {
+      for (const [key, crowded] of this.#crowded) {
+        if (crowded.mark >= taken) continue;
+        crowded.mark = taken;
+        if (!give(crowded.hash >>> 0, key, crowded.value)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** Marks every key whose mark is above `above` and not `mark` with `mark`, and tells which they are. */
+  markAbove(above: number, mark: number, tell: (hash: number, key: string) => void): void {
+    const keys = this.#keys;
+    const meta = this.#meta;
+    for (let slot = 0; slot < keys.length; slot++) {
+      const held = meta[slot * 2 + 1]!;
+      const key = keys[slot];
+      if (held <= above || held === mark || key === undefined) continue;
+      meta[slot * 2 + 1] = mark;
+      tell(meta[slot * 2]! >>> 0, key);
+    }
+    if (this.#crowded === null) return;
+    for (const [key, crowded] of this.#crowded) {
+      if (crowded.mark <= above || crowded.mark === mark) continue;
+      crowded.mark = mark;
+      tell(crowded.hash >>> 0, key);
+    }
   }
 
   *keys(): IterableIterator<string> {
@@ -66,12 +227,33 @@ export class KeyTable<V> {
     if (this.#crowded !== null) for (const [key, { value }] of this.#crowded) yield [key, value];
   }
 
-  #put(hash: number, key: string, value: V): void {
+  /** The slot of a key; negative: it is in none. */
+  #find(wanted: number, key: string): number {
+    const keys = this.#keys;
+    const meta = this.#meta;
+    const mask = keys.length - 1;
+    let slot = home(wanted, this.#shift);
+    for (let probes = 0; probes < PROBES_MAX; probes++) {
+      const held = keys[slot];
+      if (held === undefined) return -1;
+      if (meta[slot * 2] === wanted && held === key) return slot;
+      slot = (slot + 1) & mask;
+    }
+    return -1;
+  }
+
+  #insert(hash: number, key: string, value: V, mark: number): void {
+    if ((this.#used + 1) * 3 > this.#keys.length * 2) this.#resize(this.#keys.length * 2);
+    this.#put(hash, key, value, mark);
+  }
+
+  #put(hash: number, key: string, value: V, marked: number): void {
     const mask = this.#keys.length - 1;
     let slot = home(hash, this.#shift);
     for (let probes = 0; probes < PROBES_MAX; probes++) {
       if (this.#keys[slot] === undefined) {
-        this.#hashes[slot] = hash;
+        this.#meta[slot * 2] = hash;
+        this.#meta[slot * 2 + 1] = marked;
         this.#keys[slot] = key;
         this.#values[slot] = value;
         this.#used++;
@@ -80,28 +262,34 @@ export class KeyTable<V> {
       slot = (slot + 1) & mask;
     }
     this.#crowded ??= new Map();
-    this.#crowded.set(key, { hash, value });
+    this.#crowded.set(key, { hash, value, mark: marked });
   }
 
-  #grow(): void {
-    const hashes = this.#hashes;
+  #resize(capacity: number): void {
+    const meta = this.#meta;
     const keys = this.#keys;
     const values = this.#values;
     const crowded = this.#crowded;
-    const capacity = keys.length * 2;
     this.#used = 0;
     this.#crowded = null;
-    this.#shift--;
-    this.#hashes = new Int32Array(capacity);
+    this.#layout++;
+    this.#shift = 32 - Math.log2(capacity);
+    this.#meta = new Int32Array(capacity * 2);
     this.#keys = new Array(capacity).fill(undefined);
     this.#values = new Array(capacity).fill(undefined);
     for (let slot = 0; slot < keys.length; slot++) {
       const key = keys[slot];
-      if (key !== undefined) this.#put(hashes[slot]!, key, values[slot]!);
+      if (key !== undefined) this.#put(meta[slot * 2]!, key, values[slot]!, meta[slot * 2 + 1]!);
     }
     // There may be room for them now; if not, they go back.
-    if (crowded !== null) for (const [key, { hash, value }] of crowded) this.#put(hash, key, value);
+    if (crowded !== null) for (const [key, { hash, value, mark }] of crowded) this.#put(hash, key, value, mark);
   }
+}
+
+/** A place in a table, for `takeBelow`. */
+export interface TableCursor {
+  layout: number;
+  slot: number;
 }
 
 /** Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper bits, as all keys of a key group have the lower ones in common. */

@@ -47,6 +47,11 @@ export class FieldReader {
     return new FieldReader(`${name} of ${this.#what}`, this.#take(name));
   }
 
+  /** Whatever it is; the caller looks at it. */
+  any(name: string): unknown {
+    return this.#take(name);
+  }
+
   /** To be called last. */
   end(): void {
     for (const name of this.#fields.keys()) {

@@ -70,7 +70,8 @@ export function encodeSavedCluster(saved: SavedCluster): Uint8Array {
     incarnation: saved.incarnation,
     startNumber: saved.startNumber,
     workerCount: saved.workerCount,
-    savedAtMs: Math.floor(saved.savedAtMs),
+    // A wall clock may be set to before 1970; the time is for people only.
+    savedAtMs: Math.max(0, Math.floor(saved.savedAtMs)),
   });
   return encodeRecord(CONTENT.cluster, body);
 }

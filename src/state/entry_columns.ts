@@ -1,0 +1,35 @@
+/** Entries of one stage's state as columns, on their way into the log. */
+export class EntryColumns {
+  count = 0;
+  readonly hashes: number[] = [];
+  readonly keys: string[] = [];
+  readonly values: object[] = [];
+  removedCount = 0;
+  readonly removedHashes: number[] = [];
+  readonly removedKeys: string[] = [];
+
+  get total(): number {
+    return this.count + this.removedCount;
+  }
+
+  add(hash: number, key: string, value: object): void {
+    const at = this.count++;
+    this.hashes[at] = hash >>> 0;
+    this.keys[at] = key;
+    this.values[at] = value;
+  }
+
+  addRemoved(hash: number, key: string): void {
+    const at = this.removedCount++;
+    this.removedHashes[at] = hash >>> 0;
+    this.removedKeys[at] = key;
+  }
+
+  /** Lets go of everything, so that nothing is kept alive. */
+  clear(): void {
+    this.count = 0;
+    this.removedCount = 0;
+    this.hashes.length = this.keys.length = this.values.length = 0;
+    this.removedHashes.length = this.removedKeys.length = 0;
+  }
+}

@@ -1,0 +1,254 @@
+// What there is in the folder of a state log, found by reading all of it; nothing is changed.
+//
+//   V1. Only the newest segment may end in what cannot be read: the next one is begun after everything before is durable.
+//   V2. In the newest one, what cannot be read is a torn tail, unless some record behind it tells that it was durable
+//       when that one was written: then it is damage, and refused.
+//   V3. What the last end needs must be there, from its base on. Segments before that are leftovers, whatever is in them.
+
+import type { Epoch, Generation } from "../../base/ids.ts";
+import { type Disk, DiskError, type DiskFile } from "../../runtime/runtime.ts";
+import { wellFormed } from "../saved_cluster.ts";
+import { damagedSegment, refused, unreadableSegment } from "./log_errors.ts";
+import { decodeEnd, RECORD, type SegmentHeader } from "./segment_format.ts";
+import { type ReadRecord, SegmentReader } from "./segment_reader.ts";
+import { listSegments, segmentName, segmentPath } from "./state_folder.ts";
+
+/** An epoch that is complete. */
+export interface LogEnd {
+  readonly epoch: Epoch;
+  readonly generation: Generation;
+  readonly segment: number;
+  /** Where in the segment it ends. */
+  readonly offset: number;
+  readonly sequence: number;
+  readonly checksum: number;
+  /** The first segment that is needed to restore it. */
+  readonly base: number;
+  readonly wallMs: number;
+  readonly about: unknown;
+}
+
+export interface LogIdentity {
+  readonly clusterId: string;
+  readonly application: string;
+  readonly worker: string;
+}
+
+export interface Survey {
+  /** Segments that belong together, ascending. */
+  readonly segments: readonly { readonly number: number; readonly length: number }[];
+  /** What can be restored, ascending by epoch. */
+  readonly ends: readonly LogEnd[];
+  /** The highest epoch that anything was written of. */
+  readonly written: Epoch;
+  /** What was not known to be durable and is not whole, at the end of the newest segment. */
+  readonly torn: TornTail | null;
+  /** Segments that nothing needs. */
+  readonly leftovers: readonly number[];
+}
+
+export interface TornTail {
+  readonly path: string;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly why: string;
+  /** Epochs whose end is whole, but behind what is not. */
+  readonly lostEpochs: readonly Epoch[];
+}
+
+interface ReadSegment {
+  readonly number: number;
+  readonly path: string;
+  readonly length: number;
+  readonly header: SegmentHeader | null;
+  readonly ends: readonly LogEnd[];
+  readonly written: Epoch;
+  /** Of the last whole record in order, or of what the header says is before. */
+  readonly sequence: number;
+  readonly checksum: number;
+  readonly bad: { readonly offset: number; readonly why: string; readonly wasDurable: boolean } | null;
+  readonly lostEpochs: readonly Epoch[];
+}
+
+/** @throws {ResilienceError} Damaged, incomplete, unreadable, of another version, or another's. */
+export async function survey(disk: Disk, folder: string, identity: LogIdentity | null): Promise<Survey> {
+  const numbers = await listSegments(disk, folder);
+  let first = numbers.length - 1;
+  while (first > 0 && numbers[first - 1] === numbers[first]! - 1) first--;
+  const run: ReadSegment[] = [];
+  for (const number of numbers.slice(Math.max(0, first))) {
+    run.push(await readSegment(disk, segmentPath(folder, number), number, identity, run.at(-1)?.sequence ?? 0));
+  }
+  return judge(folder, run, numbers.slice(0, Math.max(0, first)));
+}
+
+function judge(folder: string, run: readonly ReadSegment[], before: readonly number[]): Survey {
+  const newest = run.at(-1);
+  if (newest === undefined) return { segments: [], ends: [], written: 0, torn: null, leftovers: before };
+  const last = run.findLast((segment) => segment.ends.length > 0)?.ends.at(-1);
+  const oldest = run[0]!;
+  const needed = last?.base ?? oldest.header?.base ?? 1;
+  if (oldest.number > needed) throw missing(folder, needed, oldest.number - 1);
+  let previous: ReadSegment | null = null;
+  let usableFrom = oldest.number;
+  for (const segment of run) {
+    const fault = faultOf(segment, previous, segment === newest);
+    previous = segment;
+    if (fault === null) continue;
+    if (segment.number >= needed) throw damagedSegment(segment.path, fault.offset, fault.why);
+    usableFrom = segment.number + 1;
+  }
+  const { bad } = newest;
+  return {
+    segments: run.map(({ number, length }) => ({ number, length })),
+    ends: run.flatMap((segment) => segment.ends).filter((end) => end.base >= usableFrom),
+    written: Math.max(...run.map((segment) => segment.written)),
+    torn:
+      bad === null
+        ? null
+        : {
+            path: newest.path,
+            offset: bad.offset,
+            bytes: newest.length - bad.offset,
+            why: bad.why,
+            lostEpochs: newest.lostEpochs,
+          },
+    leftovers: before,
+  };
+}
+
+/** What is wrong with a segment that cannot be excused by a power cut. */
+function faultOf(
+  segment: ReadSegment,
+  previous: ReadSegment | null,
+  isNewest: boolean,
+): { offset: number; why: string } | null {
+  const { bad, header } = segment;
+  if (bad !== null && (!isNewest || bad.wasDurable)) {
+    const proof = isNewest ? "what was written later says that it was whole" : "there are later segments";
+    return { offset: bad.offset, why: `${bad.why}, and ${proof}` };
+  }
+  if (header === null || previous === null) return null;
+  if (header.previousSequence !== previous.sequence || header.previousChecksum !== previous.checksum) {
+    const why = `it does not continue ${segmentName(previous.number)}: one of the two is an old copy`;
+    return { offset: 0, why };
+  }
+  return null;
+}
+
+function missing(folder: string, from: number, to: number): Error {
+  const names = from === to ? segmentName(from) : `${segmentName(from)} to ${segmentName(to)}`;
+  return refused(
+    "resilience_incomplete",
+    segmentPath(folder, from),
+    `it is missing: ${names} ${from === to ? "holds" : "hold"} state that the last checkpoint needs`,
+  );
+}
+
+async function readSegment(
+  disk: Disk,
+  path: string,
+  number: number,
+  identity: LogIdentity | null,
+  sequenceBefore: number,
+): Promise<ReadSegment> {
+  let file: DiskFile | null = null;
+  let reader: SegmentReader | null = null;
+  try {
+    file = await disk.open(path, "read");
+    reader = await SegmentReader.of(file);
+    return await readRecords(reader, path, number, identity, sequenceBefore);
+  } catch (error) {
+    if (error instanceof DiskError) throw unreadableSegment(path, reader?.offset ?? 0, error);
+    throw error;
+  } finally {
+    await file?.close();
+  }
+}
+
+async function readRecords(
+  reader: SegmentReader,
+  path: string,
+  number: number,
+  identity: LogIdentity | null,
+  sequenceBefore: number,
+): Promise<ReadSegment> {
+  const ends: LogEnd[] = [];
+  const lostEpochs: Epoch[] = [];
+  let written = 0;
+  let bad: ReadSegment["bad"] = null;
+  const start = await reader.header();
+  let header: SegmentHeader | null = null;
+  if (start.kind === "other_version") {
+    const reads = "and this tammar reads version 1; use the tammar that wrote it";
+    throw refused("resilience_version", path, `it has format version ${start.version}, ${reads}`);
+  }
+  if (start.kind === "ok") {
+    header = start.header;
+    if (identity !== null) checkIdentity(path, header, identity);
+    if (header.number !== number) throw damagedSegment(path, 0, `it is a copy of ${segmentName(header.number)}`);
+  } else bad = { offset: 0, why: start.why, wasDurable: false };
+  let sequence = header?.previousSequence ?? sequenceBefore;
+  let checksum = header?.previousChecksum ?? 0;
+  while (bad === null) {
+    const read = await reader.next();
+    if (read.outcome === "end") break;
+    if (read.outcome === "bad") {
+      bad = { offset: read.offset, why: read.why, wasDurable: false };
+      break;
+    }
+    const { record } = read;
+    if (record.sequence !== sequence + 1) {
+      const why = `record ${record.sequence} stands where record ${sequence + 1} belongs`;
+      bad = { offset: record.offset, why, wasDurable: true };
+      break;
+    }
+    sequence = record.sequence;
+    checksum = record.checksum;
+    written = Math.max(written, record.epoch);
+    if (record.kind === RECORD.end) ends.push(endOf(path, number, record));
+  }
+  if (bad !== null) {
+    // A torn tail may hold whole records too: a power cut keeps what it likes of what was not durable.
+    for (let found = await reader.resync(); found !== null; found = await reader.resync()) {
+      reader.offset = found.end - 1;
+      written = Math.max(written, found.epoch);
+      if (found.kind === RECORD.end) lostEpochs.push(found.epoch);
+      if (found.securedSequence <= sequence) continue;
+      bad = { ...bad, wasDurable: true };
+      break;
+    }
+  }
+  return { number, path, length: reader.length, header, ends, written, sequence, checksum, bad, lostEpochs };
+}
+
+function checkIdentity(path: string, header: SegmentHeader, wanted: LogIdentity): void {
+  const fits =
+    header.clusterId === wanted.clusterId &&
+    header.application === wellFormed(wanted.application) &&
+    header.worker === wanted.worker;
+  if (fits) return;
+  const show = (of: LogIdentity) =>
+    `worker "${of.worker}" of ${JSON.stringify(of.application)}, cluster ${of.clusterId}`;
+  throw refused("resilience_foreign", path, `it was written by ${show(header)}, and this is ${show(wanted)}`);
+}
+
+/** @throws {ResilienceError} */
+function endOf(path: string, segment: number, record: ReadRecord): LogEnd {
+  try {
+    const { fields } = decodeEnd(record.body);
+    return {
+      epoch: record.epoch,
+      generation: fields.generation,
+      segment,
+      offset: record.end,
+      sequence: record.sequence,
+      checksum: record.checksum,
+      base: fields.base,
+      wallMs: fields.wallMs,
+      about: fields.about,
+    };
+  } catch (error) {
+    throw damagedSegment(path, record.offset, `the end of an epoch makes no sense: ${(error as Error).message}`);
+  }
+}
