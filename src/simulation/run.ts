@@ -58,6 +58,9 @@ const STOP_MS: Millis = 15_000;
 const SAMPLE_MS: Millis = 1_000;
 /** Nothing moved for so long: nothing will. */
 const STILL_MS: Millis = 600;
+/** Lines that come within this are progress; and how long there may be nothing but progress. */
+const MOVING_MS: Millis = 5_000;
+const PATIENCE_MS: Millis = 600_000;
 const RESTART_MS: Millis = 500;
 
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<RunResult> {
@@ -175,14 +178,14 @@ class Run {
     const probes = () => observation.streams.filter((stream) => stream.probe);
     const expected = names.length * this.#cluster.suite.sources.length;
     const probed = () => probes().length === expected && probes().every((stream) => stream.end === "done");
-    if (!(await this.#until(() => probed(), CONVERGE_MS))) return;
+    if (!(await this.#untilMoved(probed, CONVERGE_MS))) return;
     this.#movedMs = world.now();
-    if (!(await this.#until(() => this.#still(), CONVERGE_MS))) return;
+    if (!(await this.#untilMoved(() => this.#still(), CONVERGE_MS))) return;
     ending.probedMs = world.now();
     const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
-    if (!(await this.#until(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
+    if (!(await this.#untilMoved(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
     this.#movedMs = world.now();
-    if (!(await this.#until(() => this.#still(), QUIET_MS))) return;
+    if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
     ending.quietMs = world.now();
     ending.stopAskedMs = world.now();
     const asked = names[new Prng(parseSeed(this.#scenario.seed), "stop").int(names.length)]!;
@@ -239,6 +242,20 @@ class Run {
           status.peers.every((peer) => peer.unacked_bytes === 0),
       )
     );
+  }
+
+  /**
+   * With queues, credits and frames of a few bytes and a slow network, what waits may take long: then it is enough that
+   * lines keep coming.
+   */
+  async #untilMoved(condition: () => boolean, limitMs: Millis): Promise<boolean> {
+    const { world } = this.#cluster;
+    const untilMs = world.now() + PATIENCE_MS;
+    if (await this.#until(condition, limitMs)) return true;
+    while (world.now() < untilMs && world.now() - this.#movedMs < MOVING_MS && !this.#cut()) {
+      if (await this.#until(condition, MOVING_MS)) return true;
+    }
+    return false;
   }
 
   #cut(): boolean {
