@@ -75,7 +75,7 @@ export function checkSink(after: string, definition: SinkDefinition<never>): voi
     default:
       throw new PlanError(
         "definition_invalid",
-        `${where}: it is ${showType(definition)}: make one with tcpSink() or fileSink()`,
+        `${where}: it is ${showType(definition)}: make one with tcpSink()`,
       );
   }
 }

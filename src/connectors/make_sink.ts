@@ -1,6 +1,6 @@
 /** From a sink's definition to its connector: the one place that knows all kinds. */
 import type { SinkDefinition } from "../api/graph.ts";
-import { unreachable } from "../base/assert.ts";
+import { AssertionError, unreachable } from "../base/assert.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
@@ -41,7 +41,7 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
       return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, turn, changed });
     }
     case "file":
-      throw new Error("file sinks come with the next commit");
+      throw new AssertionError("no application can declare a file sink yet: fileSink is not exported");
     default:
       return unreachable(definition);
   }
