@@ -92,7 +92,7 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
   protocol: ["base", "plan", "wire", "type runtime"],
   state: ["base", "plan", "wire", "runtime"],
   operators: ["base", "api", "plan", "state", "wire"],
-  connectors: ["base", "api", "wire", "runtime", "metrics", "plan", "type operators", "protocol"],
+  connectors: ["base", "api", "wire", "runtime", "metrics", "plan", "type operators", "protocol", "store"],
   store: ["base", "wire", "runtime"],
   worker: [
     "base",
