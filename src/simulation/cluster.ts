@@ -10,7 +10,9 @@ import type { VirtualHost } from "../runtime/virtual/host.ts";
 import type { VirtualProcess } from "../runtime/virtual/process.ts";
 import type { TraceLine } from "../runtime/virtual/scheduler.ts";
 import { VirtualWorld } from "../runtime/virtual/world.ts";
+import { CLUSTER_FILE } from "../store/folders.ts";
 import { carryOutClean, planClean } from "../store/inspect.ts";
+import { decodeSavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
 import { runWorker } from "../worker/worker.ts";
@@ -180,6 +182,14 @@ export class SimulatedCluster {
     machine.startProcess(async ({ disk }) => {
       await carryOutClean(disk, await planClean(disk, RESILIENCE_DIR));
     });
+  }
+
+  /** Of the cluster whose information is saved on the disk of this worker as formed; null: none. */
+  savedClusterId(name: WorkerName): string | null {
+    const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}`));
+    if (path === undefined) return null;
+    const outcome = decodeSavedCluster(this.machines.get(name)!.disk.peek(path)!);
+    return outcome.kind === "ok" && outcome.saved.state === "formed" ? outcome.saved.clusterId : null;
   }
 
   filesOf(name: WorkerName): string[] {

@@ -53,7 +53,7 @@ export interface RunResult {
 /** Convergence after the last fault (O-LIVE). */
 export const CONVERGE_MS: Millis = 30_000;
 /** For what was sent before, beyond the pace of its senders. */
-const QUIET_MS: Millis = 60_000;
+const QUIET_MS: Millis = 180_000;
 const STOP_MS: Millis = 15_000;
 const SAMPLE_MS: Millis = 1_000;
 /** Nothing moved for so long: nothing will. */
@@ -161,9 +161,10 @@ class Run {
     const { names } = this.#cluster;
     await this.#until(() => names.every((name) => !this.#cluster.running(name)), STOP_MS);
     for (const name of names) this.#cluster.end(name, "kill");
-    const withFiles = names.filter((name) => this.#cluster.filesOf(name).length > 0);
-    if (withFiles.length > 0 && withFiles.length < names.length) {
-      for (const name of withFiles) this.#cluster.clean(name);
+    // Some have left in order and others keep what they saved: they would refuse each other, in words that say what to do.
+    const saved = names.map((name) => this.#cluster.savedClusterId(name));
+    if (saved.some((id) => id !== saved[0])) {
+      for (const name of names) this.#cluster.clean(name);
       await this.#until(() => false, 1_000);
     }
     ending.mendedMs = this.#cluster.world.now();

@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT_MS: Millis = 5_000;
  * Whoever has sent everything never learns by itself that the peer lost its power. It waits longer than any fault holds the
  * system back.
  */
-const LAST_WORD_MS: Millis = 20_000;
+const LAST_WORD_MS: Millis = 120_000;
 
 export async function runSender(runtime: Runtime, options: SenderOptions, events: SenderEvents): Promise<void> {
   let left = options.messages;
