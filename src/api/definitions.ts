@@ -73,7 +73,10 @@ export function checkSink(after: string, definition: SinkDefinition<never>): voi
       return;
     }
     default:
-      throw new PlanError("definition_invalid", `${where}: it is ${showType(definition)}: make one with tcpSink()`);
+      throw new PlanError(
+        "definition_invalid",
+        `${where}: it is ${showType(definition)}: make one with tcpSink() or fileSink()`,
+      );
   }
 }
 

@@ -87,5 +87,8 @@ export interface SinkTransactions {
 /** A sink's answer to `prepare`. */
 export type Vote =
   | { readonly kind: "commit" }
-  /** `rollBack`: what was written since the last checkpoint can't be made visible any more, as by a lost connection. */
-  | { readonly kind: "abort"; readonly reason: string };
+  /**
+   * `rollBack`: what was written since the last checkpoint can't be made visible any more, as by a lost connection; this is
+   * so unless it is false: then all is kept, and belongs to the next one.
+   */
+  | { readonly kind: "abort"; readonly reason: string; readonly rollBack?: boolean };

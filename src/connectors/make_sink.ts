@@ -1,11 +1,12 @@
 /** From a sink's definition to its connector: the one place that knows all kinds. */
 import type { SinkDefinition } from "../api/graph.ts";
-import { AssertionError, unreachable } from "../base/assert.ts";
+import { unreachable } from "../base/assert.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { Address, Runtime } from "../runtime/runtime.ts";
 import type { SinkConnector, Vote } from "./connector.ts";
+import { FileSinkConnector } from "./file_sink.ts";
 import { TcpSinkConnector } from "./tcp_sink.ts";
 
 /** What a sink gets from its worker, whatever its kind. */
@@ -41,7 +42,19 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
       return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, turn, changed });
     }
     case "file":
-      throw new AssertionError("no application can declare a file sink yet: fileSink is not exported");
+      return new FileSinkConnector({
+        runtime,
+        log,
+        worker: surroundings.worker,
+        name,
+        directory: definition.directory,
+        extension: definition.extension,
+        queueBytesMax,
+        checkpoints: surroundings.checkpoints,
+        turn,
+        changed,
+        voted: surroundings.voted,
+      });
     default:
       return unreachable(definition);
   }
