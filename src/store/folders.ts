@@ -7,11 +7,40 @@ import { encodeFolderName, FOLDER_NAME_BYTES_MAX } from "./folder_name.ts";
 export const LOCK_FILE = "LOCK";
 /** The saved cluster information. */
 export const CLUSTER_FILE = "cluster";
+/** The initializer's: which checkpoint exists. */
+export const DECISION_FILE = "decision";
+/** The folder of the state log. */
+export const STATE_FOLDER = "state";
+/** Says that everything here is being removed: what is left counts for nothing. */
+export const REMOVING_FILE = "removing";
 /** What is being written; a crash may leave it behind, and the next save writes over it. */
 export const NEW_SUFFIX = ".new";
 
 /** Every name that this program gives to a file in a worker's folder. Nothing else is ever touched. */
-export const KNOWN_FILES: readonly string[] = [CLUSTER_FILE, CLUSTER_FILE + NEW_SUFFIX, LOCK_FILE];
+export const KNOWN_FILES: readonly string[] = [
+  CLUSTER_FILE,
+  CLUSTER_FILE + NEW_SUFFIX,
+  DECISION_FILE,
+  DECISION_FILE + NEW_SUFFIX,
+  REMOVING_FILE,
+  LOCK_FILE,
+];
+/** And to folders. */
+export const KNOWN_FOLDERS: readonly string[] = [STATE_FOLDER];
+
+/** Is this what we would call so, and not a link or a folder in the place of a file? */
+export function isKnown(entry: { readonly name: string; readonly kind: string }): boolean {
+  return entry.kind === "file" ? KNOWN_FILES.includes(entry.name) : isKnownFolder(entry);
+}
+
+export function isKnownFolder(entry: { readonly name: string; readonly kind: string }): boolean {
+  return entry.kind === "folder" && KNOWN_FOLDERS.includes(entry.name);
+}
+
+/** Something that has a name of ours and isn't ours. */
+export function isStrange(entry: { readonly name: string; readonly kind: string }): boolean {
+  return !isKnown(entry) && (KNOWN_FILES.includes(entry.name) || KNOWN_FOLDERS.includes(entry.name));
+}
 
 export interface StorePaths {
   /** `--resilience-dir`. */

@@ -8,12 +8,26 @@
 import { ConfigError, EnvironmentError, ResilienceError } from "../base/errors.ts";
 import { WORKER_NAME } from "../base/ids.ts";
 import { type DirEntry, type Disk, DiskError } from "../runtime/runtime.ts";
+import { DECISION_FILE_BYTES_MAX, type Decision, decodeDecision } from "./decision_file.ts";
 import { decodeFolderName } from "./folder_name.ts";
-import { baseOf, CLUSTER_FILE, join, KNOWN_FILES, LOCK_FILE, NEW_SUFFIX, parentOf } from "./folders.ts";
+import {
+  baseOf,
+  CLUSTER_FILE,
+  DECISION_FILE,
+  isKnown,
+  isStrange,
+  join,
+  LOCK_FILE,
+  NEW_SUFFIX,
+  parentOf,
+  REMOVING_FILE,
+} from "./folders.ts";
 import { type Holder, isOurLock, readHolder } from "./holder.ts";
 import { hasMagic } from "./record_file.ts";
+import { emptyFolder } from "./remove_files.ts";
 import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
-import { emptyFolder, removeFolderIfEmpty } from "./store.ts";
+import { type CheckpointReport, inspectState } from "./state_log/inspect_state.ts";
+import { removeFolderIfEmpty } from "./store.ts";
 
 export interface StoreReport {
   readonly directory: string;
@@ -33,8 +47,12 @@ export interface WorkerFolder {
   readonly holder: Holder | null;
   /** Null: nothing saved, or not readable (see `files`). */
   readonly saved: SavedCluster | null;
-  /** Files of known names, the lock too. */
+  /** Files of known names, the lock too; those of the state as `state/...`. */
   readonly files: readonly FileReport[];
+  /** The initializer's: which checkpoint exists. */
+  readonly decision: Decision | null;
+  /** What can be restored, ascending; null: it was not looked at, or cannot be told (see `files`). */
+  readonly checkpoints: readonly CheckpointReport[] | null;
   /** Names in the folder that are not ours. */
   readonly unknown: readonly string[];
 }
@@ -46,6 +64,12 @@ export interface FileReport {
     | { readonly kind: "ok" }
     /** Of a save that a crash cut off. Harmless: the next start removes it. */
     | { readonly kind: "unfinished" }
+    /** What was written last was cut off; the next start takes it away. */
+    | { readonly kind: "torn"; readonly offset: number; readonly why: string }
+    /** A part of the state that nothing needs any more. */
+    | { readonly kind: "unneeded" }
+    /** Whole, but it does not fit to the other files. */
+    | { readonly kind: "refused"; readonly why: string }
     | { readonly kind: "other_version"; readonly version: number }
     | { readonly kind: "damaged"; readonly offset: number; readonly why: string }
     | { readonly kind: "unreadable"; readonly why: string };
@@ -68,11 +92,11 @@ export interface CleanResult {
 
 /**
  * Looks at every worker's folder in a resilience directory. `directory` may also be the folder of one application or of one
- * worker. Reads every file back.
+ * worker. Reads every file back; those of the state only if wanted.
  *
  * @throws {ConfigError} `no_such_directory`. @throws {EnvironmentError} It cannot be read.
  */
-export async function inspectStore(disk: Disk, directory: string): Promise<StoreReport> {
+export async function inspectStore(disk: Disk, directory: string, readState = true): Promise<StoreReport> {
   const found = await disk.stat(directory);
   if (found?.kind !== "folder") {
     const is = found === null ? "there is no such folder" : "it is not a folder";
@@ -100,14 +124,14 @@ export async function inspectStore(disk: Disk, directory: string): Promise<Store
     throw new EnvironmentError(`store_${cause.code}`, `Cannot look into ${directory}: ${cause.message}`, { cause });
   }
   if (await isWorkerFolder(disk, directory, entries)) {
-    workers.push(await inspectFolder(disk, directory, entries));
+    workers.push(await inspectFolder(disk, directory, entries, readState));
     return { directory, workers, unreadable };
   }
   for (const entry of folders(entries)) {
     const path = join(directory, entry.name);
     const inside = await look(path);
     if (await isWorkerFolder(disk, path, inside)) {
-      workers.push(await inspectFolder(disk, path, inside));
+      workers.push(await inspectFolder(disk, path, inside, readState));
       continue;
     }
     if (decodeFolderName(entry.name) === null) continue;
@@ -115,7 +139,9 @@ export async function inspectStore(disk: Disk, directory: string): Promise<Store
       if (!WORKER_NAME.test(worker.name)) continue;
       const workerPath = join(path, worker.name);
       const files = await look(workerPath);
-      if (await isWorkerFolder(disk, workerPath, files)) workers.push(await inspectFolder(disk, workerPath, files));
+      if (await isWorkerFolder(disk, workerPath, files)) {
+        workers.push(await inspectFolder(disk, workerPath, files, readState));
+      }
     }
   }
   return { directory, workers, unreadable };
@@ -123,13 +149,14 @@ export async function inspectStore(disk: Disk, directory: string): Promise<Store
 
 /** How many files did not read back as what was written. */
 export function damagedFiles(report: StoreReport): number {
-  const bad = (file: FileReport) => file.outcome.kind !== "ok" && file.outcome.kind !== "unfinished";
+  const fine = ["ok", "unfinished", "torn", "unneeded"];
+  const bad = (file: FileReport) => !fine.includes(file.outcome.kind);
   return report.workers.reduce((sum, worker) => sum + worker.files.filter(bad).length, 0);
 }
 
 /** What `clean` would do; changes nothing. */
 export async function planClean(disk: Disk, directory: string): Promise<CleanStep[]> {
-  const report = await inspectStore(disk, directory);
+  const report = await inspectStore(disk, directory, false);
   const steps: CleanStep[] = [];
   for (const folder of report.workers) {
     const ours = (await disk.stat(folder.path))?.ownedByUs ?? false;
@@ -178,7 +205,7 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
   if (still === null || linked || !still.ownedByUs)
     return { kind: "skipped", why: "it is not what it was a moment ago" };
   const entries = await disk.list(path);
-  if (entries.some((entry) => KNOWN_FILES.includes(entry.name) && entry.kind !== "file")) {
+  if (entries.some(isStrange)) {
     return { kind: "skipped", why: "one of its files is a symbolic link or no plain file" };
   }
   const lock = await disk.lock(join(path, LOCK_FILE));
@@ -204,15 +231,30 @@ async function isWorkerFolder(disk: Disk, path: string, entries: readonly DirEnt
   }
 }
 
-async function inspectFolder(disk: Disk, path: string, entries: readonly DirEntry[]): Promise<WorkerFolder> {
+async function inspectFolder(
+  disk: Disk,
+  path: string,
+  entries: readonly DirEntry[],
+  readState: boolean,
+): Promise<WorkerFolder> {
   const files: FileReport[] = [];
   let saved: SavedCluster | null = null;
+  let decision: Decision | null = null;
+  let checkpoints: readonly CheckpointReport[] | null = null;
   for (const entry of entries) {
-    if (entry.kind !== "file" || !KNOWN_FILES.includes(entry.name)) continue;
+    if (!isKnown(entry)) continue;
+    if (entry.kind === "folder") {
+      if (!readState) continue;
+      const state = await inspectState(disk, join(path, entry.name));
+      files.push(...state.files.map((file) => ({ ...file, name: join(entry.name, file.name) })));
+      checkpoints = state.checkpoints;
+      continue;
+    }
     const read = await inspectFile(disk, join(path, entry.name), entry.name);
     if (read === null) continue;
     files.push(read.report);
     saved ??= read.saved;
+    decision ??= read.decision;
   }
   const lockPath = join(path, LOCK_FILE);
   const hasLock = files.some((file) => file.name === LOCK_FILE);
@@ -223,8 +265,10 @@ async function inspectFolder(disk: Disk, path: string, entries: readonly DirEntr
     held: hasLock ? await isHeld(disk, lockPath) : "free",
     holder: hasLock ? await readHolder(disk, lockPath) : null,
     saved,
+    decision,
+    checkpoints,
     files,
-    unknown: entries.filter((entry) => entry.kind !== "file" || !KNOWN_FILES.includes(entry.name)).map((e) => e.name),
+    unknown: entries.filter((entry) => !isKnown(entry)).map((entry) => entry.name),
   };
 }
 
@@ -232,22 +276,31 @@ async function inspectFile(
   disk: Disk,
   path: string,
   name: string,
-): Promise<{ report: FileReport; saved: SavedCluster | null } | null> {
+): Promise<{ report: FileReport; saved: SavedCluster | null; decision: Decision | null } | null> {
   let bytes = 0;
+  const reported = (outcome: FileReport["outcome"], saved: SavedCluster | null, decision: Decision | null) => ({
+    report: { name, bytes, outcome },
+    saved,
+    decision,
+  });
   try {
     const stat = await disk.stat(path);
     if (stat === null) return null;
     bytes = stat.length;
-    if (name === CLUSTER_FILE + NEW_SUFFIX)
-      return { report: { name, bytes, outcome: { kind: "unfinished" } }, saved: null };
-    if (name === LOCK_FILE) return { report: { name, bytes, outcome: { kind: "ok" } }, saved: null };
+    if (name.endsWith(NEW_SUFFIX) || name === REMOVING_FILE) return reported({ kind: "unfinished" }, null, null);
+    if (name === LOCK_FILE) return reported({ kind: "ok" }, null, null);
+    if (name === DECISION_FILE) {
+      const outcome = decodeDecision(await disk.readFile(path, DECISION_FILE_BYTES_MAX));
+      if (outcome.kind === "ok") return reported({ kind: "ok" }, null, outcome.decision);
+      return reported(outcome, null, null);
+    }
     const outcome = decodeSavedCluster(await disk.readFile(path, CLUSTER_FILE_BYTES_MAX));
-    if (outcome.kind === "ok") return { report: { name, bytes, outcome: { kind: "ok" } }, saved: outcome.saved };
-    return { report: { name, bytes, outcome }, saved: null };
+    if (outcome.kind === "ok") return reported({ kind: "ok" }, outcome.saved, null);
+    return reported(outcome, null, null);
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     if (error.code === "not_found") return null;
-    return { report: { name, bytes, outcome: { kind: "unreadable", why: error.message } }, saved: null };
+    return reported({ kind: "unreadable", why: error.message }, null, null);
   }
 }
 

@@ -4,7 +4,7 @@
 //   |-----------|---------------------------------------------------------------|
 //   | 0 to 3    | "TMRS"                                                        |
 //   | 4, 5      | format version                                                |
-//   | 6, 7      | what the file holds: 1 cluster                                |
+//   | 6, 7      | what the file holds: 1 cluster, 2 decision                    |
 //   | 8 to 11   | length of the body                                            |
 //   | 12 to 15  | CRC-32C of bytes 0 to 11 and of the body                      |
 //   | 16 to end | body                                                          |
@@ -19,7 +19,7 @@ export const FORMAT_VERSION = 1;
 export const HEADER_BYTES = 16;
 
 /** What a file holds. */
-export const CONTENT = { cluster: 1 } as const;
+export const CONTENT = { cluster: 1, decision: 2 } as const;
 export type Content = (typeof CONTENT)[keyof typeof CONTENT];
 
 const MAGIC = 0x544d5253; // "TMRS"

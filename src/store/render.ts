@@ -1,6 +1,6 @@
 /** What `tammar store` says, as text for people. */
 import { printable } from "../base/log.ts";
-import { join } from "./folders.ts";
+import { join, REMOVING_FILE } from "./folders.ts";
 import {
   type CleanResult,
   type CleanStep,
@@ -9,6 +9,7 @@ import {
   type StoreReport,
   type WorkerFolder,
 } from "./inspect.ts";
+import type { CheckpointReport } from "./state_log/inspect_state.ts";
 
 /** For `tammar store show`. Ends with a newline. */
 export function renderShow(report: StoreReport, nowMs: number): string {
@@ -35,6 +36,11 @@ export function renderShow(report: StoreReport, nowMs: number): string {
         `${ageText(nowMs - saved.savedAtMs)} ago (${timeText(saved.savedAtMs)}), start ${saved.startNumber}`,
       );
     }
+    if (worker.decision !== null) {
+      const { epoch, used } = worker.decision;
+      row("decided", epoch === 0 ? "no checkpoint yet" : `checkpoint ${epoch} (the highest number used is ${used})`);
+    }
+    for (const checkpoint of worker.checkpoints ?? []) row("checkpoint", checkpointText(checkpoint, nowMs));
     row("held by", holderText(worker));
     for (const file of worker.files) if (file.outcome.kind !== "ok") row("file", `${file.name}: ${outcomeText(file)}`);
     for (const name of worker.unknown) row("not ours", printable(name));
@@ -117,7 +123,15 @@ function outcomeText(file: FileReport): string {
     case "ok":
       return `ok (${file.bytes} bytes)`;
     case "unfinished":
-      return "left by a save that was cut off; harmless";
+      return file.name === REMOVING_FILE
+        ? "left by a removal that was cut off; the next start or clean goes on with it"
+        : "left by a save that was cut off; harmless";
+    case "torn":
+      return `ok up to offset ${file.outcome.offset} of ${file.bytes}; what was written last was cut off: ${file.outcome.why}`;
+    case "unneeded":
+      return "not needed any more; the next start removes it";
+    case "refused":
+      return file.outcome.why;
     case "other_version":
       return `has format version ${file.outcome.version}, which this tammar does not read`;
     case "damaged":
@@ -125,6 +139,20 @@ function outcomeText(file: FileReport): string {
     case "unreadable":
       return file.outcome.why;
   }
+}
+
+function checkpointText({ epoch, generation, wallMs, stages }: CheckpointReport, nowMs: number): string {
+  const of = stages.map(({ id, version, keys, entryBytes }) => {
+    const form = version === 1 ? "" : `, state version ${version}`;
+    return `${printable(id)}: ${keys} ${keys === 1 ? "key" : "keys"}, about ${bytesText(keys * entryBytes)}${form}`;
+  });
+  const when = `${ageText(nowMs - wallMs)} ago (${timeText(wallMs)})`;
+  return `${epoch} of generation ${generation}, ${when}${of.length === 0 ? "" : `; ${of.join("; ")}`}`;
+}
+
+function bytesText(bytes: number): string {
+  if (bytes < 10_000) return `${bytes} bytes`;
+  return bytes < 10_000_000 ? `${Math.round(bytes / 1000)} KB` : `${Math.round(bytes / 1_000_000)} MB`;
 }
 
 function addressText({ host, port }: { host: string; port: number }): string {

@@ -4,7 +4,8 @@
 //   S2. What is refused stays as it was: nothing is written or removed before everything was looked at.
 //   S3. A saved record is durable when `save` resolves; a crash at any moment leaves the old record or the new one.
 //   S4. Only files of known names are removed, and folders only when they are empty.
-//   S5. What was saved as `forming` counts as nothing saved.
+//   S5. What was saved as `forming` counts as nothing saved; what a removal that was cut off has left, too.
+//   S6. State without the cluster information that it belongs to is refused: something was lost.
 
 import { assert } from "../base/assert.ts";
 import { EnvironmentError, ResilienceError, StorageError } from "../base/errors.ts";
@@ -14,16 +15,20 @@ import { type Clock, type Disk, DiskError, type Lock } from "../runtime/runtime.
 import {
   baseOf,
   CLUSTER_FILE,
+  DECISION_FILE,
+  isStrange,
   join,
-  KNOWN_FILES,
   LOCK_FILE,
   NEW_SUFFIX,
   parentOf,
+  REMOVING_FILE,
+  STATE_FOLDER,
   type StorePaths,
   shellWord,
   storePaths,
 } from "./folders.ts";
 import { readHolder, writeHolder } from "./holder.ts";
+import { emptyFolder, removeKnown } from "./remove_files.ts";
 import { removeIfThere, replaceFile } from "./replace_file.ts";
 import {
   CLUSTER_FILE_BYTES_MAX,
@@ -32,6 +37,7 @@ import {
   type SavedCluster,
   wellFormed,
 } from "./saved_cluster.ts";
+import { listSegments, segmentName } from "./state_log/state_folder.ts";
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -185,22 +191,6 @@ export function otherFingerprintError(folder: string, saved: SavedCluster, finge
   );
 }
 
-/** Removes every known file while the lock is held, the lock last, and gives it up. Returns what is not ours. */
-export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promise<readonly string[]> {
-  let unknown: string[];
-  try {
-    const names = (await disk.list(folder)).map((entry) => entry.name);
-    unknown = names.filter((name) => !KNOWN_FILES.includes(name));
-    for (const name of KNOWN_FILES) if (name !== LOCK_FILE) await removeIfThere(disk, join(folder, name));
-    await disk.syncDir(folder);
-  } catch (error) {
-    await lock.release();
-    throw error;
-  }
-  await lock.removeAndRelease();
-  return unknown;
-}
-
 /** False: it is not empty. A folder that is gone already is fine. */
 export async function removeFolderIfEmpty(disk: Disk, folder: string): Promise<boolean> {
   try {
@@ -235,16 +225,20 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
   const { disk } = options;
   const lockPath = join(paths.workerFolder, LOCK_FILE);
   const entries = await disk.list(paths.workerFolder);
-  const strange = entries.find((entry) => entry.kind !== "file" && KNOWN_FILES.includes(entry.name));
+  const strange = entries.find(isStrange);
   if (strange !== undefined) {
     const path = join(paths.workerFolder, strange.name);
-    throw unsafe(path, "it is no plain file", "remove it by hand, or use another --resilience-dir");
+    const is = strange.name === STATE_FOLDER ? "it is no folder" : "it is no plain file";
+    throw unsafe(path, is, "remove it by hand, or use another --resilience-dir");
   }
   const hadLock = entries.some((entry) => entry.name === LOCK_FILE);
   const lock = await takeLock(options, lockPath);
   if (lock === null) throw await inUse(options, paths);
   try {
+    if ((await disk.stat(join(paths.workerFolder, REMOVING_FILE))) !== null)
+      await removeKnown(disk, paths.workerFolder);
     const saved = await readSaved(options, paths.workerFolder);
+    if (saved === null) await refuseOrphans(disk, paths.workerFolder);
     await removeIfThere(disk, join(paths.workerFolder, CLUSTER_FILE + NEW_SUFFIX));
     await writeHolder(disk, lockPath, options.pid, options.clock.wallMs());
     // The names of new folders must outlive a power cut, or what is saved in them would not.
@@ -354,6 +348,25 @@ async function readSaved(options: StoreOptions, folder: string): Promise<SavedCl
     );
   }
   return saved.state === "formed" ? saved : null;
+}
+
+/** What an earlier cluster must have left with its information, and without it is worth nothing. */
+async function refuseOrphans(disk: Disk, folder: string): Promise<void> {
+  const [first] = await listSegments(disk, join(folder, STATE_FOLDER));
+  const hasDecision = (await disk.stat(join(folder, DECISION_FILE))) !== null;
+  const isForming = (await disk.stat(join(folder, CLUSTER_FILE))) !== null;
+  if (first === undefined) {
+    if (!hasDecision) return;
+    // Of the cluster that was being formed.
+    if (isForming) return void (await removeIfThere(disk, join(folder, DECISION_FILE)));
+  }
+  const held = first === undefined ? DECISION_FILE : join(STATE_FOLDER, segmentName(first));
+  throw new ResilienceError(
+    "resilience_incomplete",
+    `Cannot use ${folder}: it holds ${held}, but the file ${CLUSTER_FILE} that this belongs to ` +
+      `${isForming ? "is of a cluster that was never formed" : "is missing"}. Nothing was changed. ` +
+      `Give the folder back what it had, or give up what is left of it: ${cleanCommand(folder)}`,
+  );
 }
 
 async function inUse(options: StoreOptions, paths: StorePaths): Promise<ResilienceError> {

@@ -22,10 +22,9 @@ import type { StatefulStage } from "../operators/stage.ts";
 import type { Clock, Disk, Millis } from "../runtime/runtime.ts";
 import type { ChangeTracker } from "../state/change_tracker.ts";
 import { EntryColumns } from "../state/entry_columns.ts";
-import { join } from "../store/folders.ts";
-import { FieldReader } from "../store/read_fields.ts";
+import { join, STATE_FOLDER } from "../store/folders.ts";
+import { readAbout } from "../store/state_log/saved_about.ts";
 import type { Entries } from "../store/state_log/segment_format.ts";
-import { STATE_FOLDER } from "../store/state_log/state_folder.ts";
 import { type LogStage, openStateLog, type StateLog } from "../store/state_log/state_log.ts";
 import type { TornTail } from "../store/state_log/survey.ts";
 import { ValueError } from "../wire/values.ts";
@@ -409,48 +408,6 @@ export class StateKeeper {
       roundWritten < this.#groupCount();
     return { base, round: roundFrom > 0 && isSame ? { from: roundFrom, written: roundWritten } : null, credit };
   }
-}
-
-export interface SavedStage {
-  readonly id: string;
-  readonly version: number;
-  readonly keys: number;
-  /** Bytes of an entry in the log, on average. */
-  readonly entryBytes: number;
-}
-
-/** What a keeper says at an end of the log. */
-export interface SavedAbout {
-  readonly base: number;
-  readonly roundFrom: number;
-  readonly roundWritten: number;
-  readonly credit: number;
-  readonly stages: readonly SavedStage[];
-}
-
-/** @throws {Error} It makes no sense. */
-export function readAbout(about: unknown): SavedAbout {
-  const most = Number.MAX_SAFE_INTEGER;
-  const fields = new FieldReader("what the log says about itself", about);
-  const read = {
-    base: fields.whole("base", 1, most),
-    roundFrom: fields.whole("roundFrom", 0, most),
-    roundWritten: fields.whole("roundWritten", 0, most),
-    credit: fields.whole("credit", 0, most),
-    stages: fields.list("stages", 10_000).map((saved) => {
-      const stage = new FieldReader("a stage", saved);
-      const { id, version, keys, entryBytes } = {
-        id: stage.text("id", () => true),
-        version: stage.whole("version", 1, most),
-        keys: stage.whole("keys", 0, most),
-        entryBytes: stage.whole("entryBytes", 1, most),
-      };
-      stage.end();
-      return { id, version, keys, entryBytes };
-    }),
-  };
-  fields.end();
-  return read;
 }
 
 function blockEntries(kept: Kept): number {

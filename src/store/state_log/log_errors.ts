@@ -4,7 +4,7 @@ import type { DiskError } from "../../runtime/runtime.ts";
 import { baseOf, parentOf, shellWord } from "../folders.ts";
 
 /** A segment that is damaged where it must not be. */
-export function damagedSegment(path: string, offset: number, why: string): ResilienceError {
+export function damagedSegment(path: string, offset: number, why: string): SegmentError {
   return refused(
     "resilience_damaged",
     path,
@@ -13,7 +13,7 @@ export function damagedSegment(path: string, offset: number, why: string): Resil
 }
 
 /** @param error From the disk, while reading `path`. */
-export function unreadableSegment(path: string, offset: number, error: unknown): ResilienceError {
+export function unreadableSegment(path: string, offset: number, error: unknown): SegmentError {
   const why = error instanceof Error ? error.message : String(error);
   return refused(
     "resilience_unreadable",
@@ -23,14 +23,26 @@ export function unreadableSegment(path: string, offset: number, error: unknown):
   );
 }
 
-export function refused(code: string, path: string, why: string, cause?: unknown): ResilienceError {
-  const folder = parentOf(parentOf(path));
-  return new ResilienceError(
-    code,
-    `Cannot use ${path}: ${why}. Nothing was changed. To look at it: tammar store verify ${shellWord(folder)}; ` +
-      `to give up what was saved there: tammar store clean ${shellWord(folder)}`,
-    { cause },
-  );
+export function refused(code: string, path: string, why: string, cause?: unknown): SegmentError {
+  return new SegmentError(code, path, why, cause);
+}
+
+/** What is wrong with one segment. */
+export class SegmentError extends ResilienceError {
+  readonly path: string;
+  /** Continues "it cannot be used: ". */
+  readonly why: string;
+  constructor(code: string, path: string, why: string, cause?: unknown) {
+    const folder = parentOf(parentOf(path));
+    super(
+      code,
+      `Cannot use ${path}: ${why}. Nothing was changed. To look at it: tammar store verify ${shellWord(folder)}; ` +
+        `to give up what was saved there: tammar store clean ${shellWord(folder)}`,
+      { cause },
+    );
+    this.path = path;
+    this.why = why;
+  }
 }
 
 export function environmentError(folder: string, error: DiskError): EnvironmentError {

@@ -2,9 +2,6 @@
 import { type DirEntry, type Disk, DiskError } from "../../runtime/runtime.ts";
 import { join } from "../folders.ts";
 
-/** In a worker's folder. */
-export const STATE_FOLDER = "state";
-
 const SEGMENT_NAME = /^segment-([0-9a-f]{16})$/;
 
 export function segmentName(number: number): string {

@@ -8,7 +8,7 @@
 import type { Epoch, Generation } from "../../base/ids.ts";
 import { type Disk, DiskError, type DiskFile } from "../../runtime/runtime.ts";
 import { wellFormed } from "../saved_cluster.ts";
-import { damagedSegment, refused, unreadableSegment } from "./log_errors.ts";
+import { damagedSegment, refused, type SegmentError, unreadableSegment } from "./log_errors.ts";
 import { decodeEnd, RECORD, type SegmentHeader } from "./segment_format.ts";
 import { type ReadRecord, SegmentReader } from "./segment_reader.ts";
 import { listSegments, segmentName, segmentPath } from "./state_folder.ts";
@@ -56,7 +56,7 @@ export interface TornTail {
   readonly lostEpochs: readonly Epoch[];
 }
 
-interface ReadSegment {
+export interface ReadSegment {
   readonly number: number;
   readonly path: string;
   readonly length: number;
@@ -72,17 +72,23 @@ interface ReadSegment {
 
 /** @throws {ResilienceError} Damaged, incomplete, unreadable, of another version, or another's. */
 export async function survey(disk: Disk, folder: string, identity: LogIdentity | null): Promise<Survey> {
-  const numbers = await listSegments(disk, folder);
-  let first = numbers.length - 1;
-  while (first > 0 && numbers[first - 1] === numbers[first]! - 1) first--;
-  const run: ReadSegment[] = [];
-  for (const number of numbers.slice(Math.max(0, first))) {
-    run.push(await readSegment(disk, segmentPath(folder, number), number, identity, run.at(-1)?.sequence ?? 0));
+  const { run, before } = newestRun(await listSegments(disk, folder));
+  const read: ReadSegment[] = [];
+  for (const number of run) {
+    read.push(await readSegment(disk, segmentPath(folder, number), number, identity, read.at(-1)?.sequence ?? 0));
   }
-  return judge(folder, run, numbers.slice(0, Math.max(0, first)));
+  return judge(folder, read, before);
 }
 
-function judge(folder: string, run: readonly ReadSegment[], before: readonly number[]): Survey {
+/** The segments up to the newest that follow each other without a gap, and those before the gap. */
+export function newestRun(numbers: readonly number[]): { run: readonly number[]; before: readonly number[] } {
+  let first = Math.max(0, numbers.length - 1);
+  while (first > 0 && numbers[first - 1] === numbers[first]! - 1) first--;
+  return { run: numbers.slice(first), before: numbers.slice(0, first) };
+}
+
+/** What the segments of a run are worth together. @throws {SegmentError} */
+export function judge(folder: string, run: readonly ReadSegment[], before: readonly number[]): Survey {
   const newest = run.at(-1);
   if (newest === undefined) return { segments: [], ends: [], written: 0, torn: null, leftovers: before };
   const last = run.findLast((segment) => segment.ends.length > 0)?.ends.at(-1);
@@ -136,7 +142,7 @@ function faultOf(
   return null;
 }
 
-function missing(folder: string, from: number, to: number): Error {
+function missing(folder: string, from: number, to: number): SegmentError {
   const names = from === to ? segmentName(from) : `${segmentName(from)} to ${segmentName(to)}`;
   return refused(
     "resilience_incomplete",
@@ -145,7 +151,8 @@ function missing(folder: string, from: number, to: number): Error {
   );
 }
 
-async function readSegment(
+/** @throws {SegmentError} Unreadable, of another version, another's, or not what its name says. */
+export async function readSegment(
   disk: Disk,
   path: string,
   number: number,

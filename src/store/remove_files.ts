@@ -1,0 +1,58 @@
+/**
+ * Removes what is ours in a worker's folder, so that a power cut in between never leaves a part that looks like a whole:
+ * first a file that says so (`REMOVING_FILE`), which whoever comes next obeys.
+ */
+import { type Disk, DiskError, type Lock } from "../runtime/runtime.ts";
+import { DECISION_FILE, isKnown, join, KNOWN_FILES, LOCK_FILE, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
+import { removeIfThere } from "./replace_file.ts";
+import { isSegment } from "./state_log/state_folder.ts";
+
+/** Removes every known file while the lock is held, the lock last, and gives it up. Returns what is not ours. */
+export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promise<readonly string[]> {
+  let unknown: readonly string[];
+  try {
+    unknown = await removeKnown(disk, folder);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+  await lock.removeAndRelease();
+  return unknown;
+}
+
+/** Everything but the lock; to be called by who holds it. Returns names that are not ours. */
+export async function removeKnown(disk: Disk, folder: string): Promise<readonly string[]> {
+  const entries = await disk.list(folder);
+  const unknown = entries.filter((entry) => !isKnown(entry)).map((entry) => entry.name);
+  const state = join(folder, STATE_FOLDER);
+  const hasState = entries.some((entry) => entry.kind === "folder" && entry.name === STATE_FOLDER);
+  const inState = hasState ? await disk.list(state) : [];
+  const segments = inState.filter(isSegment).map((entry) => entry.name);
+  const hasDecision = entries.some((entry) => entry.kind === "file" && entry.name === DECISION_FILE);
+  if (segments.length > 0 || hasDecision) await mark(disk, folder);
+  for (const name of segments) await removeIfThere(disk, join(state, name));
+  if (hasState) {
+    await disk.syncDir(state);
+    unknown.push(...inState.filter((entry) => !isSegment(entry)).map((entry) => join(STATE_FOLDER, entry.name)));
+    if (segments.length === inState.length) await disk.removeDir(state);
+  }
+  for (const name of KNOWN_FILES) {
+    if (name !== LOCK_FILE && name !== REMOVING_FILE) await removeIfThere(disk, join(folder, name));
+  }
+  await disk.syncDir(folder);
+  // All else is gone for good by now.
+  if (await removeIfThere(disk, join(folder, REMOVING_FILE))) await disk.syncDir(folder);
+  return unknown;
+}
+
+async function mark(disk: Disk, folder: string): Promise<void> {
+  try {
+    const file = await disk.open(join(folder, REMOVING_FILE), "create");
+    await file.close();
+  } catch (error) {
+    // On a full disk it goes without: files are removed to make room, after all.
+    if (error instanceof DiskError && error.code === "full") return;
+    if (!(error instanceof DiskError) || error.code !== "exists") throw error;
+  }
+  await disk.syncDir(folder);
+}
