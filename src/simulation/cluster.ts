@@ -50,7 +50,9 @@ export interface ClusterHooks {
   readonly onStep?: ((line: TraceLine) => void) | undefined;
   readonly pointReached: (point: CrashPoint, worker: WorkerName) => void;
   readonly lineReceived: (count: number) => void;
-  readonly logged?: ((entry: LogEntry) => void) | undefined;
+  readonly logged: (entry: LogEntry) => void;
+  /** A process started or ended. */
+  readonly processChanged: (process: ProcessRecord) => void;
 }
 
 /** One worker's latest process. */
@@ -148,6 +150,7 @@ export class SimulatedCluster {
       phaseMs: 0,
     };
     this.observation.processes.push(record);
+    this.#hooks.processChanged(record);
     const config = this.#config(name);
     const process = machine.startProcess((runtime) => this.#runWorker(running, config, runtime));
     const running: Running = { record, process, status: null };
@@ -221,6 +224,7 @@ export class SimulatedCluster {
     record.endedMs = this.world.now();
     record.cause = cause;
     record.status = status;
+    this.#hooks.processChanged(record);
     for (const stream of this.observation.streams) {
       if (stream.process === record.number && stream.end === null && this.suite.sources.length === 0) {
         stream.end = "cut";
@@ -236,7 +240,7 @@ export class SimulatedCluster {
       status = await runWorker(config, runtime, this.#log(running), {
         reached: (point) => {
           if (!process.alive) return;
-          this.observation.reach(`point.${point}`);
+          this.#passed(point, record.worker);
           this.#hooks.pointReached(point, record.worker);
         },
         observable: (read) => {
@@ -256,6 +260,14 @@ export class SimulatedCluster {
     runtime.host.exit(status);
   }
 
+  #passed(point: CrashPoint, worker: WorkerName): void {
+    const { passed, ending } = this.observation;
+    this.observation.reach(`point.${point}`);
+    if (ending !== null) return;
+    const name = `${worker} ${point}`;
+    passed.set(name, (passed.get(name) ?? 0) + 1);
+  }
+
   #log(running: Running): Log {
     const { record } = running;
     const say = (level: LogEntry["level"]) => (code: string, text: string) => {
@@ -264,7 +276,7 @@ export class SimulatedCluster {
       const entry: LogEntry = { timeMs, worker: record.worker, process: record.number, level, code, text };
       this.observation.log.push(entry);
       this.observation.reach(`log.${code}`);
-      this.#hooks.logged?.(entry);
+      this.#hooks.logged(entry);
       if (!code.startsWith("phase_")) return;
       record.phase = Number(code.slice("phase_".length));
       record.phaseMs = timeMs;

@@ -6,6 +6,7 @@ import type { DiskOperation } from "../runtime/virtual/disk.ts";
 import type { ConnectionView } from "../runtime/virtual/network.ts";
 import type { CrashPoint } from "../worker/crash_points.ts";
 import { PORTS, type SimulatedCluster } from "./cluster.ts";
+import type { FaultRecord } from "./observation.ts";
 import type { ChannelName, Fault } from "./scenario.ts";
 
 /** A disk operation that is to fail. */
@@ -23,6 +24,7 @@ interface Rotten {
 
 export class FaultPlan {
   readonly #cluster: SimulatedCluster;
+  readonly #applied: (fault: FaultRecord) => void;
   readonly #faults: readonly Fault[];
   readonly #fired: boolean[];
   readonly #pointCounts = new Map<string, number>();
@@ -36,8 +38,9 @@ export class FaultPlan {
   #lastsUntilMs: Millis = 0;
   #mended = false;
 
-  constructor(cluster: SimulatedCluster) {
+  constructor(cluster: SimulatedCluster, applied: (fault: FaultRecord) => void) {
     this.#cluster = cluster;
+    this.#applied = applied;
     this.#faults = cluster.scenario.faults;
     this.#fired = this.#faults.map(() => false);
     this.#pointsWaiting = this.#faults.filter((fault) => "point" in fault.at).length;
@@ -122,8 +125,9 @@ export class FaultPlan {
     if ("point" in fault.at) this.#pointsWaiting--;
     const timeMs = this.#cluster.world.now();
     const effect = this.#apply(fault);
-    const { observation } = this.#cluster;
-    observation.faults.push({ timeMs, index, kind: fault.do, effect });
+    const record: FaultRecord = { timeMs, index, kind: fault.do, effect };
+    this.#cluster.observation.faults.push(record);
+    this.#applied(record);
     if ("ms" in fault) this.#lastsUntilMs = Math.max(this.#lastsUntilMs, timeMs + fault.ms);
     const next = this.#faults[index + 1];
     if (next !== undefined && "after" in next.at) this.#at(timeMs + next.at.ms, index + 1);

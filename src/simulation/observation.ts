@@ -175,6 +175,8 @@ export class Observation {
   readonly stopsAskedMs: Millis[] = [];
   /** Rare states, crash points (`point.<name>`) and log codes (`log.<code>`): how often each was reached. */
   readonly reached = new Map<string, number>();
+  /** How often each worker passed each crash point before everything was mended, as `worker point`. */
+  readonly passed = new Map<string, number>();
   /** Rejections nobody handled and exceptions nobody caught, of the code under test. */
   readonly uncaught: { readonly timeMs: Millis; readonly worker: WorkerName | null; readonly text: string }[] = [];
   /** Lines at the sink so far. */

@@ -12,22 +12,21 @@ import { EXIT } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import { Prng } from "../base/prng.ts";
 import type { Millis } from "../runtime/runtime.ts";
-import type { TraceLine } from "../runtime/virtual/scheduler.ts";
 import { SimulatedCluster } from "./cluster.ts";
 import { FaultPlan } from "./faults.ts";
 import { guardGlobals } from "./guards.ts";
 import type { Ending, LogEntry, Observation } from "./observation.ts";
 import type { Oracle, Violation } from "./oracles/oracle.ts";
 import { type FaultKind, parseSeed, type Scenario } from "./scenario.ts";
+import type { Tracer } from "./trace.ts";
 
 export interface RunOptions {
   readonly oracles: readonly Oracle[];
   /** Ends the run before the step of this number. */
   readonly untilStep?: number;
-  readonly onStep?: (line: TraceLine) => void;
   readonly onLog?: (entry: LogEntry) => void;
-  /** Called when the world exists, before anything happens. */
-  readonly begun?: (cluster: SimulatedCluster) => void;
+  /** Writes down everything that happens. */
+  readonly tracer?: Tracer;
   /**
    * Told how to report a rejection that nobody handled or an exception that nobody caught in the real process around the
    * run; returns how to end that. Left out: they end the process.
@@ -90,15 +89,19 @@ class Run {
     this.#scenario = scenario;
     this.#options = options;
     this.#cluster = new SimulatedCluster(scenario, {
-      onStep: options.onStep,
+      onStep: options.tracer?.step,
       pointReached: (point, worker) => this.#faults.pointReached(point, worker),
       lineReceived: (count) => {
         this.#movedMs = this.#cluster.world.now();
         this.#faults.received(count);
       },
-      logged: options.onLog,
+      logged: (entry) => {
+        options.onLog?.(entry);
+        options.tracer?.log(entry);
+      },
+      processChanged: (process) => options.tracer?.process(process),
     });
-    this.#faults = new FaultPlan(this.#cluster);
+    this.#faults = new FaultPlan(this.#cluster, (fault) => options.tracer?.fault(fault));
     const { observation } = this.#cluster;
     const asked = options.oracles.filter((oracle) => scenario.expect.includes(oracle.id));
     this.#during = asked.flatMap((oracle) => oracle.during?.(observation, scenario) ?? []);
@@ -110,7 +113,7 @@ class Run {
   }
 
   async run(): Promise<void> {
-    this.#options.begun?.(this.#cluster);
+    this.#options.tracer?.begin(this.#cluster);
     this.#cluster.begin();
     this.#faults.begin();
     const { world } = this.#cluster;
@@ -139,6 +142,7 @@ class Run {
         if (this.#scenario.expect.includes(oracle.id)) violations.push(...oracle.check(observation, this.#scenario));
       }
     }
+    this.#options.tracer?.end(violations);
     const faults = new Map<FaultKind, number>();
     for (const { kind, effect } of observation.faults) {
       if (effect !== "") faults.set(kind, (faults.get(kind) ?? 0) + 1);

@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { generateScenario } from "../../src/simulation/generate.ts";
 import type { Violation } from "../../src/simulation/oracles/oracle.ts";
 import { type FaultKind, showSeed } from "../../src/simulation/scenario.ts";
@@ -42,57 +43,64 @@ export async function runSeed(seed: bigint): Promise<SeedReport> {
   };
 }
 
-/** The child's side. */
-export async function sayEvery(seeds: readonly bigint[]): Promise<void> {
-  for (const seed of seeds) process.stdout.write(`${JSON.stringify(await runSeed(seed))}\n`);
-}
-
-/** Seeds in a row, as `jobs` children share them. */
+/** Seeds in a row. */
 export function seedsFrom(first: bigint, count: number): bigint[] {
   return Array.from({ length: count }, (_, i) => BigInt.asUintN(64, first + BigInt(i)));
 }
 
-/** Runs them all and calls `each` in the order of seeds. @throws {Error} A child died. */
-export async function runSeeds(
-  first: bigint,
+/**
+ * Has `count` pieces of work done by `jobs` children, each of which does every `jobs`-th and says a line of JSON for each, and
+ * calls `each` in the order of pieces.
+ *
+ * @param args What makes a child know the work; it gets its own number and `jobs` behind.
+ * @throws {Error} A child died.
+ */
+export async function share<T>(
+  args: readonly string[],
   count: number,
   jobs: number,
-  each: (report: SeedReport) => void | Promise<void>,
+  each: (report: T) => void,
+  runtime?: Runtime,
 ): Promise<void> {
-  if (jobs <= 1) {
-    for (const seed of seedsFrom(first, count)) await each(await runSeed(seed));
-    return;
-  }
-  const waiting: SeedReport[][] = Array.from({ length: jobs }, () => []);
+  const waiting: T[][] = Array.from({ length: jobs }, () => []);
   let next = 0;
-  let chain = Promise.resolve();
   const drain = (): void => {
-    while (next < count) {
+    for (; next < count; next++) {
       const report = waiting[next % jobs]!.shift();
       if (report === undefined) return;
-      next++;
-      chain = chain.then(() => each(report));
+      each(report);
     }
   };
   await Promise.all(
     waiting.map((queue, job) => {
-      const args = ["--child", showSeed(first), String(count), String(job), String(jobs)];
-      return child(args, (line) => {
-        queue.push(JSON.parse(line) as SeedReport);
+      const take = (line: string): void => {
+        queue.push(JSON.parse(line) as T);
         drain();
-      });
+      };
+      return child([...args, String(job), String(jobs)], take, runtime);
     }),
   );
-  await chain;
-  if (next < count) throw new Error(`${count - next} seeds were not run`);
+  if (next < count) throw new Error(`${count - next} of ${count} runs are missing`);
 }
 
+/** The child's side of `share`. */
+export async function doShare<W, T>(work: readonly W[], job: number, jobs: number, run: (piece: W) => Promise<T>) {
+  for (let i = job; i < work.length; i += jobs) process.stdout.write(`${JSON.stringify(await run(work[i]!))}\n`);
+}
+
+export type Runtime = "bun" | "deno";
+
 /** Starts this program again and hands over each line it says. */
-export function child(args: readonly string[], line: (text: string) => void): Promise<void> {
-  const runtimeArgs = "Deno" in globalThis ? ["run", "-A", "--no-check"] : [];
-  const main = new URL("./main.ts", import.meta.url).pathname;
+function child(args: readonly string[], line: (text: string) => void, runtime?: Runtime): Promise<void> {
+  const isDeno = runtime === undefined ? "Deno" in globalThis : runtime === "deno";
+  const runtimeArgs = isDeno ? ["run", "-A", "--no-check"] : [];
+  const main = fileURLToPath(new URL("./main.ts", import.meta.url));
+  const executable =
+    runtime === undefined
+      ? process.execPath
+      : fileURLToPath(new URL(`../../node_modules/.bin/${runtime}`, import.meta.url));
   return new Promise((resolve, reject) => {
-    const started = spawn(process.execPath, [...runtimeArgs, main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    const started = spawn(executable, [...runtimeArgs, main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
     let rest = "";
     started.stdout.setEncoding("utf8");
     started.stdout.on("data", (chunk: string) => {

@@ -39,6 +39,7 @@ export class Endpoint implements Conn, Held {
   readonly peer: Address;
   /** What this end sends is held back. */
   blackholed = false;
+  readonly #side: "client" | "server";
   readonly #network: VirtualNetwork;
   readonly #machine: NetMachine;
   readonly #process: VirtualProcess;
@@ -92,6 +93,7 @@ export class Endpoint implements Conn, Held {
     this.local = local;
     this.peer = peer;
     this.#opened = opened;
+    this.#side = opened === null ? "server" : "client";
     process.held.add(this);
   }
 
@@ -239,7 +241,9 @@ export class Endpoint implements Conn, Held {
     const other = this.#other;
     const atMs = Math.max(this.#lastArrivalMs, this.#network.scheduler.nowMs + this.#latencyMs());
     this.#network.scheduler.at(atMs, null, "reset", () => {
-      if (!this.#isBlocked()) other.resetArrived();
+      if (this.#isBlocked()) return;
+      this.#network.onArrival?.(this.#connection, this.#side, "reset");
+      other.resetArrived();
     });
   }
 
@@ -300,7 +304,9 @@ export class Endpoint implements Conn, Held {
       return;
     }
     const segment = this.#transit.shift();
-    if (segment !== undefined) this.#deliver(segment);
+    if (segment === undefined) return;
+    this.#network.onArrival?.(this.#connection, this.#side, segment);
+    this.#deliver(segment);
   };
 
   #deliver(segment: Segment): void {

@@ -52,6 +52,9 @@ export interface ConnectionView {
   readonly port: number;
 }
 
+/** Bytes, the answer to a connection attempt, a FIN, or a reset. */
+export type Arrival = Uint8Array | "open" | "end" | "reset";
+
 /** A machine's place in the network. */
 export interface NetMachine {
   readonly name: string;
@@ -83,6 +86,8 @@ export class VirtualNetwork {
   readonly options: NetworkOptions;
   /** Asked for every attempt to connect: `refuse` answers it with a reset, `drop` not at all. */
   connectFault: ((client: string, server: string, port: number) => "refuse" | "drop" | null) | null = null;
+  /** Told what arrives at a kernel, for a transcript. */
+  onArrival: ((connection: ConnectionView, from: "client" | "server", what: Arrival) => void) | null = null;
   readonly scheduler: Scheduler;
   readonly prng: Prng;
   readonly #sites = new Map<string, Site>();

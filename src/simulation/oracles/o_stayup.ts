@@ -70,6 +70,8 @@ function judge(process: ProcessRecord, observation: Observation, scenario: Scena
       break;
     case EXIT.identity:
       if (errorCode === "name_taken" && mayBeHalfOpen(process, observation)) return null;
+      // A stop that reached only some leaves others at work, who know those that left, and refuse them without their files.
+      if (stopAsked && (errorCode === "name_taken" || errorCode === "superseded")) return null;
       break;
   }
   return `${worker} left with status ${status}${said}`;
