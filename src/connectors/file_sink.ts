@@ -14,8 +14,9 @@
  *   S4. A sync that failed is not tried again: the vote says that only a rollback helps, until it comes.
  *   S5. What was told to become visible is tried until it is.
  */
-import { assert, unreachable } from "../base/assert.ts";
+
 import { absolutePath } from "../base/absolute_path.ts";
+import { assert, unreachable } from "../base/assert.ts";
 import { EnvironmentError, StorageError, TammarError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
@@ -216,7 +217,10 @@ export class FileSinkConnector implements SinkConnector {
   // Epochs.
 
   #prepare(epoch: Epoch): void {
-    assert(this.#cuts.every((cut) => cut.epoch < epoch), "epochs come in order");
+    assert(
+      this.#cuts.every((cut) => cut.epoch < epoch),
+      "epochs come in order",
+    );
     const cut: Cut = { epoch, last: this.#open, plan: null, phase: "waiting", verdict: null };
     if (this.#cuts.length === 0) cut.plan = this.#plan(cut);
     this.#cuts.push(cut);

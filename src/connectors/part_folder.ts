@@ -74,7 +74,9 @@ export class PartFolder {
       return nextNumber;
     } catch (error) {
       if (error instanceof TammarError || !(error instanceof DiskError)) throw error;
-      throw new EnvironmentError(error.code, `Cannot write output to ${this.directory}: ${error.message}`, { cause: error });
+      throw new EnvironmentError(error.code, `Cannot write output to ${this.directory}: ${error.message}`, {
+        cause: error,
+      });
     }
   }
 
@@ -123,7 +125,10 @@ export class PartFolder {
         await disk.rename(this.#path(preparedName(plan.epoch, name)), this.#path(name));
       } catch (error) {
         // Done by the call before.
-        if (!(error instanceof DiskError && error.code === "not_found") || (await disk.stat(this.#path(name))) === null) {
+        if (
+          !(error instanceof DiskError && error.code === "not_found") ||
+          (await disk.stat(this.#path(name))) === null
+        ) {
           throw error;
         }
       }

@@ -215,7 +215,10 @@ export class Cluster {
     assert.equal(this.sink.failure, null, String(this.sink.failure));
     const seen = visible(this.host, this.settings.folder ?? FOLDER);
     const allowed = outputOf(this.complete.count);
-    assert.ok(allowed.startsWith(seen), `what is visible is not the beginning of the output: ${firstDifference(seen, allowed)}`);
+    assert.ok(
+      allowed.startsWith(seen),
+      `what is visible is not the beginning of the output: ${firstDifference(seen, allowed)}`,
+    );
     assert.ok(seen === "" || seen.endsWith("\n"), "a record is cut");
   }
 

@@ -67,7 +67,10 @@ test("small outputs are joined to the last visible file, and a file that is larg
   const total = outputOf(30_000).length;
   assert.ok(total > 2 << 20);
   const names = visibleNames(cluster.host);
-  assert.ok(names.length > 1 && names.length <= Math.ceil(total / (1 << 20)) + 2, `${names.length} files of ${total} bytes`);
+  assert.ok(
+    names.length > 1 && names.length <= Math.ceil(total / (1 << 20)) + 2,
+    `${names.length} files of ${total} bytes`,
+  );
 });
 
 test("a checkpoint costs what it adds, not what is there", async () => {
@@ -83,7 +86,10 @@ test("a checkpoint costs what it adds, not what is there", async () => {
   await cluster.end();
   const sizes = visibleNames(cluster.host).map((name) => cluster.host.disk.peek(`${FOLDER}/${name}`)!.length);
   const added = outputOf(400_000).length / 20;
-  assert.ok(sizes.every((size) => size <= 9 * added), `${sizes} of ${added}`);
+  assert.ok(
+    sizes.every((size) => size <= 9 * added),
+    `${sizes} of ${added}`,
+  );
 });
 
 test("an aborted epoch belongs to the next one, how often ever", async () => {
@@ -165,7 +171,16 @@ async function fullLife(cluster: Cluster, isOver: () => boolean): Promise<void> 
   };
   cluster.start();
   if (!(await wait(() => cluster.sink.connector.everConnected))) return;
-  for (const step of ["complete", "complete", "abort", "complete", "roll back", "complete", "abort", "complete"] as const) {
+  for (const step of [
+    "complete",
+    "complete",
+    "abort",
+    "complete",
+    "roll back",
+    "complete",
+    "abort",
+    "complete",
+  ] as const) {
     cluster.write(15);
     cluster.begin();
     cluster.write(5);
@@ -244,7 +259,17 @@ test("a power cut at any step of the restart itself changes nothing", async () =
   }
 });
 
-const OPERATIONS: readonly DiskOperation[] = ["append", "open", "read", "remove", "rename", "stat", "sync", "sync_dir", "truncate"];
+const OPERATIONS: readonly DiskOperation[] = [
+  "append",
+  "open",
+  "read",
+  "remove",
+  "rename",
+  "stat",
+  "sync",
+  "sync_dir",
+  "truncate",
+];
 
 test("an operation that fails costs a checkpoint and says why, never output", async () => {
   let refusals = 0;
@@ -496,7 +521,13 @@ test("a visible file that somebody has changed is not joined to", async () => {
 
 test("a position that no file sink gave is refused", () => {
   const cluster = new Cluster(1);
-  for (const bad of [1, [], {}, { version: 2, folder: "x", parts: [] }, { version: 1, folder: "x", parts: [{ name: "a/b", bytes: 1 }] }]) {
+  for (const bad of [
+    1,
+    [],
+    {},
+    { version: 2, folder: "x", parts: [] },
+    { version: 1, folder: "x", parts: [{ name: "a/b", bytes: 1 }] },
+  ]) {
     const writing = new Writing(cluster.host.startProcess(() => {}).runtime);
     assert.throws(
       () => writing.connector.transactions!.rollBack(1, bad),
