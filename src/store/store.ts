@@ -243,7 +243,8 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
     await writeHolder(disk, lockPath, options.pid, options.clock.wallMs());
     // The names of new folders must outlive a power cut, or what is saved in them would not.
     for (const folder of [paths.workerFolder, paths.applicationFolder, paths.directory]) await disk.syncDir(folder);
-    if (madeDirectory) await syncFoldersAbove(disk, paths.directory);
+    // An earlier start may have made the directory and died before it was durable; nothing was saved in it then.
+    if (saved === null) await syncFoldersAbove(disk, paths.directory);
     return new Store(options, paths, lock, { saved, madeDirectory });
   } catch (error) {
     if (!hadLock) await lock.removeAndRelease();
