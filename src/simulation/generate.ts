@@ -4,7 +4,7 @@ import { Prng } from "../base/prng.ts";
 import type { Millis } from "../runtime/runtime.ts";
 import type { Way } from "../runtime/virtual/network.ts";
 import { CRASH_POINTS } from "../worker/crash_points.ts";
-import { drawProfile, type FaultGroup, type Profile, pick } from "./profile.ts";
+import { CRASHES, drawProfile, type FaultGroup, type Profile, pick } from "./profile.ts";
 import {
   type Action,
   type ChannelName,
@@ -34,8 +34,10 @@ const EXPECTED: readonly OracleId[] = [
   "O-AUTH",
 ];
 
-/** Records of one sender at most, so that no run takes for ever. */
-const MESSAGES_MAX = 1_500;
+const FORMING_MS = 2_000;
+
+/** Groups in which a process dies. */
+const DEADLY: ReadonlySet<FaultGroup> = new Set([...CRASHES, "disk_full", "disk_failure", "rot"]);
 
 const COMMANDS: readonly CommandName[] = [
   "status",
@@ -59,7 +61,6 @@ export function generateScenario(seed: bigint): Scenario {
   const profile = drawProfile(seed);
   const prng = new Prng(seed, "plan");
   const workers = workerNames(profile.workers);
-  const messages = Math.min(MESSAGES_MAX, Math.ceil((profile.spanMs / profile.everyMs) * profile.batch));
   const faults = new Plan(prng, profile, workers).faults();
   return {
     format: SCENARIO_FORMAT,
@@ -68,7 +69,7 @@ export function generateScenario(seed: bigint): Scenario {
     workers: profile.workers,
     application: profile.application,
     keys: profile.keys,
-    messages,
+    messages: profile.messages,
     senders: senders(prng, profile, workers),
     starts: workers.map(() => (prng.chance(2) ? 0 : Math.round(prng.between(0, 800)))),
     limits: profile.limits,
@@ -106,16 +107,20 @@ class Plan {
   }
 
   faults(): Fault[] {
-    const { groups, faults, spanMs, senders } = this.#profile;
-    const drawn = Array.from({ length: faults }, () =>
-      pick(
-        this.#prng,
-        groups.filter((group) => group !== "stop"),
-      ),
-    );
-    // A third of the runs is harmed while the cluster forms.
-    const firstMs = this.#prng.chance(3) ? 0 : 1_000;
-    const times = drawn.map(() => Math.round(this.#prng.between(firstMs, spanMs))).sort((a, b) => a - b);
+    const { groups, faults, spanMs, senders, crashesMax } = this.#profile;
+    const all = groups.filter((group) => group !== "stop");
+    const harmless = all.filter((group) => !DEADLY.has(group));
+    let crashes = 0;
+    const drawn = Array.from({ length: faults }, () => {
+      const group = pick(this.#prng, all);
+      if (!DEADLY.has(group) || ++crashes <= crashesMax || harmless.length === 0) return group;
+      return pick(this.#prng, harmless);
+    });
+    const time = (): Millis =>
+      this.#profile.forming && this.#prng.chance(3)
+        ? this.#prng.between(0, FORMING_MS)
+        : this.#prng.between(FORMING_MS, spanMs);
+    const times = drawn.map(() => Math.round(time())).sort((a, b) => a - b);
     const list: Fault[] = [];
     for (const [i, kind] of drawn.entries()) {
       const ms = times[i]!;

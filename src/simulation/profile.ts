@@ -35,7 +35,7 @@ export const FAULT_GROUPS = [
 export type FaultGroup = (typeof FAULT_GROUPS)[number];
 
 /** Those that take a process down. */
-const CRASHES: readonly FaultGroup[] = ["kill", "crash_point", "kill_many", "power_loss"];
+export const CRASHES: readonly FaultGroup[] = ["kill", "crash_point", "kill_many", "power_loss"];
 /** Drawn less often: they end or refuse whole lives, and there is little to see behind them. */
 const RARE: ReadonlySet<FaultGroup> = new Set(["rot", "disk_failure", "disk_full", "stop", "kill_many"]);
 
@@ -46,13 +46,19 @@ export interface Profile {
   /** For how long faults are injected and input is sent. */
   readonly spanMs: Millis;
   readonly senders: number;
+  /** Of each sender, over all of the span. */
+  readonly messages: number;
   readonly batch: number;
   readonly everyMs: Millis;
+  /** A third of the faults come while the cluster forms. */
+  readonly forming: boolean;
   readonly limits: Partial<Limits>;
   readonly network: Partial<NetworkOptions>;
   readonly disk: Partial<DiskOptions>;
   readonly groups: readonly FaultGroup[];
   readonly faults: number;
+  /** Often few: what is asserted of a key ends with the processes it went through. */
+  readonly crashesMax: number;
 }
 
 export function drawProfile(seed: bigint): Profile {
@@ -60,26 +66,31 @@ export function drawProfile(seed: bigint): Profile {
   // Small clusters are fast and most bugs need two or three.
   const workers = pick(prng, [1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, WORKERS_MAX]);
   const application = pick(prng, [...APPLICATION_NAMES, "last_four", "two_hops"] as const);
-  const everyMs = pick(prng, [5, 10, 20, 40]);
+  const spanMs = prng.between(15_000, 110_000);
+  const batch = pick(prng, [1, 1, 2, 3, 5, 8]);
+  const messages = pick(prng, [100, 400, 1_000, 1_000, 2_000, 4_000]);
   return {
     workers,
     application,
-    keys: pick(prng, [1, 2, 5, 10, 30, 100]),
-    spanMs: prng.between(6_000, 16_000),
+    keys: pick(prng, [1, 2, 5, 10, 30, 100, 1_000]),
+    spanMs,
+    messages,
     senders: 1 + prng.int(Math.min(3, workers)),
-    batch: pick(prng, [1, 1, 2, 3, 5, 8]),
-    everyMs,
+    batch,
+    everyMs: Math.max(1, Math.round((spanMs * batch) / messages)),
+    forming: prng.chance(3),
     limits: drawLimits(prng),
     network: drawNetwork(prng),
     disk: prng.chance(3) ? { latencyMaxMs: 5, syncMinMs: 2, syncMaxMs: prng.between(5, 100) } : {},
     groups: drawGroups(prng, workers),
-    faults: 8 + prng.int(12),
+    faults: 10 + prng.int(30),
+    crashesMax: pick(prng, [1, 2, 4, Number.POSITIVE_INFINITY]),
   };
 }
 
 function drawGroups(prng: Prng, workers: number): FaultGroup[] {
   const groups = FAULT_GROUPS.filter((group) => prng.chance(RARE.has(group) ? 6 : 3));
-  if (!groups.some((group) => CRASHES.includes(group)) && !prng.chance(6)) groups.push(pick(prng, CRASHES));
+  if (!groups.some((group) => CRASHES.includes(group)) && prng.chance(3)) groups.push(pick(prng, CRASHES));
   const alone: readonly FaultGroup[] = ["partition", "isolate"];
   const usable = groups.filter((group) => workers > 1 || !alone.includes(group));
   while (usable.filter((group) => group !== "stop").length < 3) {

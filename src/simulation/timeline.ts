@@ -30,6 +30,7 @@ export interface Timeline {
 const QUIET_FRAMES: ReadonlySet<string> = new Set(["ack", "credit", "heartbeat"]);
 const QUIET_LOG: ReadonlySet<string> = new Set(["sink_blocked", "sink_free"]);
 const TEXT_LENGTH_MAX = 110;
+const PIECES_MS: Millis = 5;
 
 export function layOut(events: readonly TraceEvent[], options: TimelineOptions): Timeline {
   const first = events.find((event) => event.kind === "scenario");
@@ -37,11 +38,12 @@ export function layOut(events: readonly TraceEvent[], options: TimelineOptions):
   const used = new Set(events.flatMap((event) => machinesOf(event)));
   const columns = machines.filter((machine) => used.has(machine));
   const rows = events.flatMap((event) => rowOf(event, columns) ?? []);
-  // Sorted by time, since a violation is written at the end; equal times keep their order.
+  // In order of time, since a violation is written at the end; equal times keep their order.
   const sorted = rows
     .map((row, place) => ({ row, place }))
     .sort((a, b) => a.row.t - b.row.t || a.place - b.place)
-    .map(({ row }) => row);
+    .map(({ row }) => row)
+    .filter((row, i, all) => !continues(row, all[i - 1]));
   const violation = sorted.findIndex(({ what }) => what.kind === "rule");
   const { aroundMs } = options;
   let middle = violation >= 0 ? violation : sorted.length;
@@ -97,6 +99,14 @@ function rowOf(event: TraceEvent, columns: readonly string[]): Row | null {
     case "violation":
       return { t: event.t, text: `VIOLATION ${event.oracle}: ${event.text}`, what: { kind: "rule" } };
   }
+}
+
+/** Bytes of one write come in pieces; the first stands for those that follow it at once. */
+function continues(row: Row, before: Row | undefined): boolean {
+  const isPiece = (text: string) => /: \d+ bytes$/.test(text);
+  if (before?.what.kind !== "arrow" || row.what.kind !== "arrow") return false;
+  const sameWay = before.what.from === row.what.from && before.what.to === row.what.to;
+  return sameWay && isPiece(before.text) && isPiece(row.text) && row.t - before.t < PIECES_MS;
 }
 
 /** `batch ×3, end_of_input` */
