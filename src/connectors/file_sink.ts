@@ -98,6 +98,8 @@ export class FileSinkConnector implements SinkConnector {
   /** The disk can't take more, and why. */
   #failing: string | null = null;
   #failingSaid = false;
+  /** It was the last try to make something visible that failed. */
+  #commitFailed = false;
   #spoiled = false;
   #cancelRetry: () => void = () => {};
   #cancelVisible: () => void = () => {};
@@ -370,8 +372,9 @@ export class FileSinkConnector implements SinkConnector {
       case "preparing":
         return;
       case "prepared":
-        if (cut.verdict === "commit") this.#startCommit(cut.plan!);
-        else if (cut.verdict === "abort") this.#startAbort(cut.plan!);
+        if (cut.verdict === "commit") {
+          if (!this.#commitFailed) this.#startCommit(cut.plan!);
+        } else if (cut.verdict === "abort") this.#startAbort(cut.plan!);
         return;
       case "failed":
         if (cut.plan !== null) return this.#startAbort(cut.plan);
@@ -458,6 +461,7 @@ export class FileSinkConnector implements SinkConnector {
       },
       (error) => {
         this.#settling = false;
+        this.#commitFailed = true;
         this.#failed("make visible", error);
       },
     );
@@ -531,6 +535,7 @@ export class FileSinkConnector implements SinkConnector {
     this.#cancelRetry = runtime.clock.startTimer(RETRY_MS, () =>
       turn(() => {
         this.#failing = null;
+        this.#commitFailed = false;
         this.#advance();
       }),
     );

@@ -120,7 +120,9 @@ export class PartFolder {
   async commit(plan: PartPlan): Promise<void> {
     if (plan.results.length === 0) return;
     const { disk } = this.#options;
-    for (const { name } of plan.results) {
+    for (const [i, { name }] of plan.results.entries()) {
+      // A power cut may keep a later rename and lose an earlier one, and a reader would miss something in between.
+      if (i > 0) await this.#syncDir();
       try {
         await disk.rename(this.#path(preparedName(plan.epoch, name)), this.#path(name));
       } catch (error) {
@@ -229,7 +231,6 @@ export class PartFolder {
   async #settle(epoch: Epoch, position: PartPosition | null | "unchecked"): Promise<number> {
     const { disk, worker } = this.#options;
     let nextNumber = 0;
-    let changed = false;
     const visible: string[] = [];
     // Sorted, so that what is prepared becomes visible in the order of its parts.
     for (const { name, kind } of await disk.list(this.directory)) {
@@ -240,9 +241,9 @@ export class PartFolder {
         nextNumber = Math.max(nextNumber, part.number + 1);
         continue;
       }
-      changed = true;
       if (part.kind === "prepared" && part.epoch === epoch && position !== null) {
         await disk.rename(this.#path(name), this.#path(part.target));
+        await this.#syncDir();
         const target = parsePartName(part.target, worker);
         if (target?.kind === "visible") nextNumber = Math.max(nextNumber, target.number + 1);
       } else {
@@ -256,7 +257,8 @@ export class PartFolder {
           `${visible.length === 1 ? "" : ` and ${visible.length - 1} more`}); move it away or give another folder`,
       );
     }
-    if (changed) await this.#syncDir();
+    // Always: what was renamed before may not be durable yet, and the next epoch relies on it.
+    await this.#syncDir();
     return nextNumber;
   }
 

@@ -21,8 +21,17 @@ export function recordOf(i: number): string {
   return `${i}${i % 37 === 0 ? "x".repeat(3_000) : ""}\n`;
 }
 
+const made = { text: "", ends: [0] };
+
+/** The first `count` records. */
 export function outputOf(count: number): string {
-  return Array.from({ length: count }, (_, i) => recordOf(i)).join("");
+  const { ends } = made;
+  if (ends.length <= count) {
+    const more = Array.from({ length: 2 * count - ends.length + 1 }, (_, i) => recordOf(ends.length - 1 + i));
+    for (const record of more) ends.push(ends.at(-1)! + record.length);
+    made.text += more.join("");
+  }
+  return made.text.slice(0, ends[count]);
 }
 
 /** What lies visible in the folder, in the order of names: what `cat` shows. */
@@ -222,14 +231,22 @@ export class Cluster {
     assert.ok(seen === "" || seen.endsWith("\n"), "a record is cut");
   }
 
-  /** Everything is visible that a complete checkpoint covers, and nothing else is there. */
-  async end(): Promise<void> {
+  /**
+   * Everything is visible that a complete checkpoint covers, and nothing else is there. Behind a disk that failed, something
+   * that means nothing may lie around until the next start.
+   */
+  async end(failed = false): Promise<void> {
     await this.checkpoint();
     const expected = outputOf(this.complete.count);
-    const done = () => visible(this.host) === expected && hiddenNames(this.host).length === 0;
+    const done = () => visible(this.host) === expected && (failed || hiddenNames(this.host).length === 0);
     const isDone = await this.world.runUntil(done, 60_000);
     assert.ok(isDone, `at the end ${firstDifference(visible(this.host), expected)}; hidden: ${hiddenNames(this.host)}`);
     this.check();
+    if (!failed) return;
+    this.kill(false);
+    this.start();
+    await this.ready();
+    await this.end();
   }
 }
 
