@@ -8,6 +8,7 @@
  *
  * Each key has a mark (`KeyTable`). Freezes are numbered from 1; the current number n stands for "since freeze n - 1":
  *
+ *   0       not touched since it was restored
  *   2n      touched since freeze n - 1, and in the list of changes
  *   2n - 1  taken: what freeze n - 1 froze was handed out
  *
@@ -58,9 +59,8 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
   readonly #wholeGroup: Uint8Array;
   readonly #wholeGroups: number[] = [];
   readonly #cursor: TableCursor = { layout: -1, slot: 0 };
-  /** Is anything frozen? Then a frozen key has an even mark from `#frozenFrom` up to below `mark`. */
+  /** Is anything frozen? Then a key that is frozen and not taken has an even mark below `mark`; none has 0. */
   #isFrozen = false;
-  #frozenFrom = 2;
   /** Marks up to this one are in the log. */
   #securedMark = 0;
   /** Keys that were removed, until it is in the log that they were. */
@@ -116,7 +116,6 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     const number = this.mark / 2;
     assert(number < FREEZES_MAX, "too many freezes");
     this.abandon();
-    if (this.#frozen.length === 0) this.#frozenFrom = this.mark;
     this.#frozen.append(this.#touched);
     this.mark += 2;
     this.#isFrozen = true;
@@ -148,7 +147,7 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     const groupCount = this.#tables.length;
     if (out.total < end && this.#frozen.length > 0) {
       this.#frozen.take((hash, key) => {
-        const value = this.#tables[keyGroupOf(hash, groupCount)]?.take(hash, key, this.#frozenFrom, taken);
+        const value = this.#tables[keyGroupOf(hash, groupCount)]?.take(hash, key, taken);
         if (value !== undefined) out.add(hash, key, value);
         else if (this.#removed.size > 0) this.#takeRemoved(hash, key, out);
         return out.total < end;
@@ -226,7 +225,7 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
   }
 
   #isFrozenMark(mark: number): boolean {
-    return (mark & 1) === 0 && mark >= this.#frozenFrom && mark < this.mark;
+    return (mark & 1) === 0 && mark !== 0 && mark < this.mark;
   }
 
   /** Is a key with this mark frozen and not taken? */

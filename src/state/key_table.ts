@@ -142,21 +142,20 @@ export class KeyTable<V> {
   }
 
   /**
-   * The value of a key whose mark is even, not below `from` and below `taken`; its mark is `taken` afterwards. For anything
-   * else `undefined`.
+   * The value of a key whose mark is even, not 0, and below `taken`; its mark is `taken` afterwards. For anything else
+   * `undefined`.
    */
-  take(hash: number, key: string, from: number, taken: number): V | undefined {
+  take(hash: number, key: string, taken: number): V | undefined {
     const slot = this.#find(hash | 0, key);
     if (slot >= 0) {
       const mark = this.#meta[slot * 2 + 1]!;
-      if ((mark & 1) !== 0 || mark < from || mark >= taken) return undefined;
+      if ((mark & 1) !== 0 || mark === 0 || mark >= taken) return undefined;
       this.#meta[slot * 2 + 1] = taken;
       return this.#values[slot];
     }
     const crowded = this.#crowded?.get(key);
-    if (crowded === undefined || (crowded.mark & 1) !== 0 || crowded.mark < from || crowded.mark >= taken) {
+    if (crowded === undefined || (crowded.mark & 1) !== 0 || crowded.mark === 0 || crowded.mark >= taken)
       return undefined;
-    }
     crowded.mark = taken;
     return crowded.value;
   }
