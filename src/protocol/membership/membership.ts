@@ -346,7 +346,14 @@ export class Membership {
         if (from !== INITIALIZER || this.#state.kind !== "formed" || this.#state.phase !== 3) return [];
         return this.#enterPhase(this.#state, 4);
       case "moved":
-        return from === INITIALIZER ? this.#learnAll(message.members) : [straggler(from, message.kind)];
+        if (from !== INITIALIZER) return [straggler(from, message.kind)];
+        if (this.#state.kind === "saving") {
+          // The others are formed already, and nobody will say it again: it is saved behind `formed`.
+          this.#state.cluster = { ...this.#state.cluster, members: message.members };
+          this.#state.moved = true;
+          return [];
+        }
+        return this.#learnAll(message.members);
       default:
         return [];
     }
@@ -360,6 +367,7 @@ export class Membership {
       if (!state.moved) return effects;
       const { members } = state.cluster;
       effects.push({ kind: "save", state: "formed", cluster: state.cluster });
+      if (this.#config.role === "worker") return effects;
       for (const other of this.#others(state.cluster)) {
         effects.push({ kind: "send", to: other.name, message: { kind: "moved", members } });
       }
