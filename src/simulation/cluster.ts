@@ -500,6 +500,11 @@ export class SimulatedCluster {
     );
   }
 
+  /** Commands of which nothing has come yet. */
+  get commandsPending(): number {
+    return this.observation.commands.filter(({ outcome }) => outcome === null).length;
+  }
+
   stranger(worker: WorkerName, port: ChannelName, what: StrangerKind): boolean {
     const number = this.portOf(worker, port);
     if (number === null) return false;

@@ -54,6 +54,8 @@ export const CONVERGE_MS: Millis = 30_000;
 /** For what was sent before, beyond the pace of its senders. */
 const QUIET_MS: Millis = 180_000;
 const STOP_MS: Millis = 15_000;
+/** After so long an operator gives up, and what it asked for does not happen any more. */
+const COMMAND_MS: Millis = 21_000;
 const SAMPLE_MS: Millis = 1_000;
 /** Nothing moved for so long: nothing will. */
 const STILL_MS: Millis = 600;
@@ -163,7 +165,9 @@ class Run {
   /** After a stop of the cluster: whoever did not hear of it is ended, and what it left is removed, as its message says. */
   async #afterStop(ending: Ending): Promise<void> {
     const { names } = this.#cluster;
-    await this.#until(() => names.every((name) => !this.#cluster.running(name)), STOP_MS);
+    const stopped = (): boolean =>
+      names.every((name) => !this.#cluster.running(name)) && this.#cluster.commandsPending === 0;
+    await this.#until(stopped, STOP_MS + COMMAND_MS);
     for (const name of names) this.#cluster.end(name, "kill");
     // Some have left in order and others keep what they saved: they would refuse each other, in words that say what to do.
     const saved = names.map((name) => this.#cluster.savedClusterId(name));

@@ -78,6 +78,8 @@ export class Endpoint implements Conn, Held {
   #gone = false;
   /** And nothing is sent any more either, not even again. */
   #vanished = false;
+  /** A reset of this end went on a blocked way. */
+  #resetLost = false;
 
   constructor(
     network: VirtualNetwork,
@@ -177,6 +179,11 @@ export class Endpoint implements Conn, Held {
   /** Sends again what a blocked way held back. Does nothing while it is still blocked. */
   resend(delayMs: Millis): void {
     if (this.#isBlocked()) return;
+    // What the other end still has to send it sends again, and that is answered with another reset.
+    if (this.#resetLost && this.#other.#unackedBytes > 0) {
+      this.#resetLost = false;
+      this.#sendReset();
+    }
     if (this.#vanished && this.#stalledArrivals > 0) this.#transit.length = 0;
     const stalled = this.#transit.length === 0 ? 0 : this.#stalledArrivals;
     this.#stalledArrivals = 0;
@@ -193,7 +200,8 @@ export class Endpoint implements Conn, Held {
 
   /** Closing as a kernel does: with what is still to send, or at once if there is something unread or by chance. */
   #closeSocket(): void {
-    const abrupt = this.#receivedBytes > 0 || this.#network.prng.chance(2);
+    // Whoever has ended its direction in order leaves a kernel that goes on sending, after the process too.
+    const abrupt = this.#receivedBytes > 0 || (!this.#endAsked && this.#network.prng.chance(2));
     this.#process.held.delete(this);
     if (this.#gone) return;
     if (abrupt) {
@@ -236,12 +244,15 @@ export class Endpoint implements Conn, Held {
     this.#transmit();
   }
 
-  /** A reset is sent once. On a blocked way it is lost, and nobody sends it again. */
+  /** A reset is sent once. On a blocked way it is lost, and only what the other end sends (again) brings another. */
   #sendReset(): void {
     const other = this.#other;
     const atMs = Math.max(this.#lastArrivalMs, this.#network.scheduler.nowMs + this.#latencyMs());
     this.#network.scheduler.at(atMs, null, "reset", () => {
-      if (this.#isBlocked()) return;
+      if (this.#isBlocked()) {
+        this.#resetLost = true;
+        return;
+      }
       this.#network.onArrival?.(this.#connection, this.#side, "reset");
       other.resetArrived();
     });

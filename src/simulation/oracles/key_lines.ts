@@ -52,11 +52,14 @@ export function stoppedInOrder(process: ProcessRecord, observation: Observation)
   );
 }
 
-/** Could bytes be lost with a connection of this worker's to the sink, between these two (the latter not included)? */
+/**
+ * Could bytes be lost with a connection of this worker's to the sink, from the first of these two up to, not including, the
+ * other? One of which the sink has not learned that it is over is no better than one that was cut.
+ */
 export function sinkWasCut(worker: WorkerName, from: number, until: number, observation: Observation): boolean {
   return observation.connections
     .slice(from, until)
-    .some((connection) => connection.worker === worker && connection.end === "cut");
+    .some((connection) => connection.worker === worker && connection.end !== "ended");
 }
 
 /** Streams by the id that begins their keys: a generator has one for each process of its worker. */

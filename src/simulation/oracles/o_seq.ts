@@ -111,6 +111,8 @@ function checkProcess(
       return { line, text: `"${line.text}" follows the window ${before.join(" ")}` };
     }
     const from = gap ? 1 : 3;
+    // What this window shows may have been counted in the lines before the gap.
+    if (gap) steps = 0;
     for (let i = from; i < 4; i++) {
       const previous = window[i - 1]!;
       if (previous === 0) {
