@@ -10,6 +10,14 @@ import {
   encodeTransactionMessage,
   type TransactionMessage,
 } from "../../src/wire/connector.ts";
+import {
+  decodeRegistryAnswer,
+  decodeRegistryRequest,
+  encodeRegistryAnswer,
+  encodeRegistryRequest,
+  type RegistryAnswer,
+  type RegistryRequest,
+} from "../../src/wire/stream_claims.ts";
 import { type Chance, fuzz } from "./fuzz.ts";
 
 const isProtocolError = (error: unknown) => error instanceof ProtocolError;
@@ -87,5 +95,41 @@ test("fuzz: a two-phase-commit message means something and comes back, or is ref
     },
     announced: isProtocolError,
     corpus: ["", "ca0000000000000001ffffffff", "cb0001740000000f", "cd00017402"],
+  });
+});
+
+test("fuzz: what is said about streams between workers comes back, or is refused", { timeout: 60_000 }, () => {
+  const covered = (chance: Chance) => chance.pick([-1n, 0n, 1n, 2n ** 64n - 2n]);
+  fuzz({
+    name: "stream claims",
+    make: (chance) => {
+      const stream = chance.pick(NUMBERS);
+      const claim = chance.pick([0, 1, 2 ** 32, Number.MAX_SAFE_INTEGER]);
+      const some = Array.from({ length: chance.below(3) }, () => ({ stream, covered: covered(chance) }));
+      const request = chance.pick<RegistryRequest>([
+        { kind: "claim", claim, stream },
+        { kind: "release", claim, stream, covered: covered(chance), seen: covered(chance) },
+        { kind: "covered", streams: some },
+        { kind: "restored", streams: some.map((each) => ({ ...each, seen: covered(chance), claim })) },
+      ]);
+      const answer = chance.pick<RegistryAnswer>([
+        { kind: "granted", claim, stream, covered: covered(chance) },
+        { kind: "refused", claim, stream, reason: chance.pick(["active", "uncovered", "restoring"]) },
+      ]);
+      const isRequest = chance.below(2) === 0;
+      const message = isRequest ? encodeRegistryRequest(request) : encodeRegistryAnswer(answer);
+      return Uint8Array.of(isRequest ? 1 : 0, ...message);
+    },
+    run: (bytes) => {
+      if (bytes[0] === 1) {
+        const request = decodeRegistryRequest(bytes.subarray(1));
+        assert.deepEqual(decodeRegistryRequest(encodeRegistryRequest(request)), request);
+      } else {
+        const answer = decodeRegistryAnswer(bytes.subarray(1));
+        assert.deepEqual(decodeRegistryAnswer(encodeRegistryAnswer(answer)), answer);
+      }
+    },
+    announced: isProtocolError,
+    corpus: ["", "01", "0104", "0105", "00", "0002000000000000000100000000000000010f"],
   });
 });
