@@ -79,7 +79,8 @@ export interface SinkTransactions {
   abort(epoch: Epoch): void;
   /**
    * Goes back to what was written up to a position, whose epoch exists: what was prepared for that epoch is committed, what
-   * was written or prepared later is taken back. Before `start`, and at every rollback; null: to the empty output.
+   * was written or prepared later is taken back. Before anything is written, and at every rollback; null: to the empty
+   * output.
    */
   rollBack(epoch: Epoch, position: unknown | null): void;
 }

@@ -2,7 +2,7 @@
  * The connector of a file sink: what it is given goes to a file that is not visible, and becomes visible with the checkpoint
  * that covers it. Without checkpoints it becomes visible every few seconds, every few megabytes, and at the end.
  *
- *   idle ──start, or rollBack──▶ opening ──▶ ready ──close──▶ closed
+ *   idle ──start──▶ opening ──rollBack──▶ ready ──close──▶ closed
  *
  * Two things go on side by side: records are written to the open segment; segments that were cut off are settled (prepared,
  * committed, aborted), one step at a time, in the order of epochs.
@@ -141,7 +141,7 @@ export class FileSinkConnector implements SinkConnector {
     return this.#blockedSinceMs;
   }
   get connected(): boolean {
-    return this.#state === "ready" && this.#failing === null;
+    return this.everConnected && this.#state !== "closed" && this.#failing === null;
   }
   get target(): string {
     return this.#folder.directory;
@@ -156,6 +156,7 @@ export class FileSinkConnector implements SinkConnector {
   status(): ConnectorStatus {
     return {
       kind: "file",
+      phase: this.#restore === null ? this.#state : "restoring",
       visible_bytes: this.visibleBytes,
       visible_files: this.visibleFiles,
       hidden_bytes: this.#segments.reduce((sum, segment) => sum + segment.bytes, 0),
@@ -166,10 +167,9 @@ export class FileSinkConnector implements SinkConnector {
 
   start(): void {
     if (this.#state !== "idle") return;
-    if (this.#restore === null) {
-      this.#restore = { epoch: NO_EPOCH, position: this.#options.checkpoints ? null : "unchecked" };
-    }
     this.#state = "opening";
+    // With checkpoints it is not known before `rollBack` what may be visible.
+    if (!this.#options.checkpoints) this.#restore = { epoch: NO_EPOCH, position: "unchecked" };
     this.#advance();
   }
 
@@ -295,6 +295,8 @@ export class FileSinkConnector implements SinkConnector {
     if (this.#state === "idle" || this.#state === "closed") return;
     if (this.#restore !== null) {
       if (!this.#writing && !this.#settling) this.#startRestore(this.#restore);
+    } else if (this.#state === "opening") {
+      if (!this.everConnected && !this.#settling) this.#startOpen();
     } else if (this.#state === "ready") {
       this.#write();
       this.#settle();
@@ -308,6 +310,24 @@ export class FileSinkConnector implements SinkConnector {
     if (this.#state !== "ready" || this.#failing !== null) return true;
     // What waits for a verdict waits for others.
     return this.queuedBytes === 0 && this.#cuts.every((cut) => cut.verdict === null && cut.phase !== "waiting");
+  }
+
+  #startOpen(): void {
+    this.#settling = true;
+    const opened = (): void => {
+      this.#settling = false;
+      this.#opened();
+    };
+    this.#whenDone(this.#folder.open(), opened, (error) => {
+      throw error;
+    });
+  }
+
+  #opened(): void {
+    if (this.everConnected) return;
+    this.everConnected = true;
+    this.#options.log.info("sink_folder_open", `${this.name} writes files to ${this.target}`);
+    this.#options.changed();
   }
 
   #startRestore(restore: Restore): void {
@@ -326,12 +346,8 @@ export class FileSinkConnector implements SinkConnector {
       if (this.#restore !== restore) return;
       this.#restore = null;
       this.#nextNumber = nextNumber;
-      if (this.#state !== "ready") {
-        this.#state = "ready";
-        this.#options.log.info("sink_folder_open", `${this.name} writes files to ${this.target}`);
-      }
-      this.everConnected = true;
-      this.#options.changed();
+      this.#state = "ready";
+      this.#opened();
     };
     this.#whenDone(run(), done, failed);
   }

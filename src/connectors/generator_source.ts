@@ -1,17 +1,12 @@
-/**
- * The connector of a generator source: asks for records in batches, paced or as fast as they are taken.
- *
- * Pacing emits `floor(elapsed x rate) - emitted`, so that late timers lose nothing; time while blocked is not made up for
- * beyond one second, or the end of a long pause would be a flood.
- */
+/** The connector of a generator source: asks for records in batches, paced (`pacer.ts`) or as fast as they are taken. */
 import type { Log } from "../base/log.ts";
 import type { Clock, Millis } from "../runtime/runtime.ts";
 import type { ConnectorStatus, SourceConnector } from "./connector.ts";
+import { Pacer } from "./pacer.ts";
 
 const BATCH_RECORDS_MAX = 1_024;
 /** Between two batches of a paced source, at least. */
 const PACE_MS: Millis = 5;
-const CATCH_UP_MS: Millis = 1_000;
 
 /** Makes the records of one generator on one worker. What its user code throws is its own business. */
 export interface RecordMaker {
@@ -46,14 +41,13 @@ export class GeneratorSourceConnector implements SourceConnector {
   /** A turn or a timer is under way. */
   #scheduled = false;
   #cancelTimer: () => void = () => {};
-  /** When the first step was due; moved on when time is forgotten. */
-  #startedMs: Millis = 0;
-  #steps = 0;
+  #pacer: Pacer;
   /** Records so far. */
   emitted = 0;
 
   constructor(options: GeneratorSourceOptions) {
     this.#options = options;
+    this.#pacer = new Pacer(options.clock, options.rate);
   }
 
   get ended(): boolean {
@@ -66,7 +60,7 @@ export class GeneratorSourceConnector implements SourceConnector {
 
   open(): void {
     if (this.#state.kind !== "new") return;
-    this.#startedMs = this.#options.clock.monotonicMs();
+    this.#pacer = new Pacer(this.#options.clock, this.#options.rate);
     this.#state = { kind: "running", maker: this.#options.maker() };
     this.resume();
   }
@@ -77,8 +71,8 @@ export class GeneratorSourceConnector implements SourceConnector {
     this.#scheduled = true;
     const { clock, turn, rate } = this.#options;
     const step = (): void => turn(() => this.#step());
-    if (rate === 0 || this.#due() >= BATCH_RECORDS_MAX) clock.soon(step);
-    else this.#cancelTimer = clock.startTimer(Math.max(PACE_MS, this.#nextDueMs()), step);
+    if (rate === 0 || this.#pacer.due() >= BATCH_RECORDS_MAX) clock.soon(step);
+    else this.#cancelTimer = clock.startTimer(Math.max(PACE_MS, this.#pacer.waitMs()), step);
   }
 
   close(): void {
@@ -90,10 +84,10 @@ export class GeneratorSourceConnector implements SourceConnector {
     this.#scheduled = false;
     if (this.#state.kind !== "running" || this.#options.blocked()) return;
     const { maker } = this.#state;
-    const steps = this.#options.rate === 0 ? BATCH_RECORDS_MAX : Math.min(this.#due(), BATCH_RECORDS_MAX);
+    const steps = Math.min(this.#pacer.due(), BATCH_RECORDS_MAX);
     if (steps > 0) {
       const values = maker.take(steps);
-      this.#steps += steps;
+      this.#pacer.took(steps);
       this.emitted += values.length;
       if (values.length > 0) this.#options.values(values);
     }
@@ -104,23 +98,6 @@ export class GeneratorSourceConnector implements SourceConnector {
 
   #isRunning(): boolean {
     return this.#state.kind === "running";
-  }
-
-  /** Steps that should have been taken by now and were not. */
-  #due(): number {
-    const { clock, rate } = this.#options;
-    const now = clock.monotonicMs();
-    const due = Math.floor(((now - this.#startedMs) / 1000) * rate) - this.#steps;
-    const dueMax = Math.max(1, Math.ceil((CATCH_UP_MS / 1000) * rate));
-    if (due <= dueMax) return due;
-    this.#startedMs = now - ((this.#steps + dueMax) / rate) * 1000;
-    return dueMax;
-  }
-
-  /** How long until the next step is due. */
-  #nextDueMs(): Millis {
-    const { clock, rate } = this.#options;
-    return this.#startedMs + ((this.#steps + 1) / rate) * 1000 - clock.monotonicMs();
   }
 
   #end(): void {

@@ -8,7 +8,7 @@
  *       gone back to is renamed, all else that is not visible is removed. What was prepared for an epoch before it is the rest
  *       of an aborted one: nothing is prepared before the commits of earlier epochs are durable.
  */
-import { EnvironmentError, OutsideError, TammarError } from "../base/errors.ts";
+import { EnvironmentError, OutsideError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { type Disk, DiskError, type DiskFile, type Lock, type Random } from "../runtime/runtime.ts";
@@ -58,6 +58,15 @@ export class PartFolder {
   }
 
   /**
+   * Takes the folder, and makes it if it is missing; what lies in it stays as it is. Nothing if it is open.
+   *
+   * @throws {EnvironmentError} The folder can't be used.
+   */
+  async open(): Promise<void> {
+    if (this.#lock === null) await this.#explain(() => this.#open());
+  }
+
+  /**
    * Makes the folder what it was at the end of an epoch; opens it if it is not open yet.
    *
    * @param position Of that epoch; null: nothing of this worker is visible. `unchecked`: whatever is visible stays.
@@ -66,14 +75,20 @@ export class PartFolder {
    * @throws {OutsideError} It is another one, or has lost something.
    */
   async restore(epoch: Epoch, position: PartPosition | null | "unchecked"): Promise<number> {
-    try {
-      if (this.#lock === null) await this.#open();
+    await this.open();
+    return await this.#explain(async () => {
       if (typeof position === "object" && position !== null) this.#checkId(position);
       const nextNumber = await this.#settle(epoch, position);
       if (typeof position === "object") for (const part of position?.parts ?? []) await this.#checkPart(part);
       return nextNumber;
+    });
+  }
+
+  async #explain<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
     } catch (error) {
-      if (error instanceof TammarError || !(error instanceof DiskError)) throw error;
+      if (!(error instanceof DiskError)) throw error;
       throw new EnvironmentError(error.code, `Cannot write output to ${this.directory}: ${error.message}`, {
         cause: error,
       });

@@ -153,8 +153,11 @@ export class Cluster {
   start(): void {
     this.process = this.host.startProcess(() => {});
     this.writing = new Writing(this.process.runtime, this.settings);
+    // Either may come first.
+    const startsFirst = this.random.chance(2);
+    if (startsFirst) this.sink.connector.start();
     this.goBack();
-    this.sink.connector.start();
+    if (!startsFirst) this.sink.connector.start();
   }
 
   goBack(): void {
@@ -208,7 +211,9 @@ export class Cluster {
   }
 
   async ready(): Promise<void> {
-    assert.ok(await this.world.runUntil(() => this.sink.connector.everConnected || this.sink.failure !== null, 60_000));
+    const { sink } = this;
+    const isReady = () => sink.connector.status().phase === "ready" || sink.failure !== null;
+    assert.ok(await this.world.runUntil(isReady, 60_000), "it does not become ready");
     this.check();
   }
 

@@ -525,6 +525,26 @@ test("a folder with output of an earlier run is refused, and left as it is", asy
   assert.equal(visible(cluster.host), outputOf(10));
 });
 
+test("a sink that is started takes its folder, and touches nothing before it is told to where it goes back", async () => {
+  const cluster = new Cluster(1);
+  cluster.start();
+  await cluster.ready();
+  cluster.write(10);
+  cluster.begin();
+  await cluster.world.runUntil(() => cluster.vote !== null, 5_000);
+  cluster.decide();
+  cluster.kill(false);
+  const before = cluster.host.disk.paths();
+  const writing = new Writing(cluster.host.startProcess(() => {}).runtime);
+  writing.connector.start();
+  assert.ok(await cluster.world.runUntil(() => writing.connector.everConnected, 5_000));
+  await cluster.world.runFor(5_000);
+  assert.deepEqual(cluster.host.disk.paths(), before);
+  writing.connector.transactions!.rollBack(cluster.complete.epoch, cluster.complete.position);
+  await cluster.world.runFor(1_000);
+  assert.equal(visible(cluster.host), outputOf(10));
+});
+
 test("another folder than the checkpoint's, or one that has lost output, is refused", async () => {
   const cluster = new Cluster(1);
   cluster.start();
@@ -552,7 +572,7 @@ test("another folder than the checkpoint's, or one that has lost output, is refu
   cluster.kill(false);
   cluster.host.disk.put(`${FOLDER}/${name}`, "");
   cluster.start();
-  assert.ok(await cluster.world.runUntil(() => cluster.sink.connector.everConnected, 5_000));
+  assert.ok(await cluster.world.runUntil(() => cluster.sink.connector.status().phase === "ready", 5_000));
   assert.equal(cluster.sink.log.count("output_given_up"), 1);
 });
 
