@@ -56,9 +56,9 @@ const BLOCK_ENTRIES = 256;
 /** Of one slice, where time stands still. */
 const SLICE_ENTRIES = 8192;
 /** Bytes of an entry, until some were written. */
-const ENTRY_BYTES_GUESS = 100;
+const ENTRY_BYTES_GUESS = 32;
 /** Smaller blocks say little about the size of entries. */
-const MEASURED_ENTRIES = 32;
+const MEASURED_ENTRIES = 16;
 
 interface Kept {
   readonly stage: StatefulStage;
@@ -190,6 +190,13 @@ export class StateKeeper {
   slice(budgetMs: Millis): boolean {
     const pending = this.#pending;
     if (pending === null || pending.failure !== null) return true;
+    const isWritten = this.#writeSlice(pending, budgetMs);
+    this.#log.flush();
+    if (isWritten && pending.failure === null) this.#progress = pending.progress;
+    return isWritten;
+  }
+
+  #writeSlice(pending: Pending, budgetMs: Millis): boolean {
     const { clock } = this.#options;
     const until = clock.monotonicMs() + budgetMs;
     const columns = this.#columns;
@@ -205,7 +212,6 @@ export class StateKeeper {
         if (pending.failure !== null) return true;
       }
     }
-    this.#progress = pending.progress;
     return true;
   }
 

@@ -201,7 +201,7 @@ test("ChangeTracker says which state could not be copied, and the record goes on
     tracker.freeze([]);
     assert.equal(state.get(hashKey("a"), "a"), bad);
     assert.equal(tracker.failure?.key, "a");
-    assert.match(String((tracker.failure!.error as Error).message), /only plain data can be carried/);
+    assert.match(String(tracker.failure?.error), /only plain data can be carried/);
   }
 });
 

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ResilienceError } from "../../src/base/errors.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
+import { ValueError } from "../../src/wire/values.ts";
 import { checkpoint, FOLDER, openKeeper, TestFlow } from "./keeper_world.ts";
 
 async function inWorld(run: (runtime: Runtime) => Promise<void>, seed = 1): Promise<void> {
@@ -61,4 +63,189 @@ test("StateKeeper restores what was there at each epoch, in the same process and
     assert.deepEqual(flow.all(), new Map());
     assert.deepEqual(again.facts().epochs, []);
     await again.close();
+  }));
+
+test("StateKeeper migrates states of another version, and after one more checkpoint none of them is left", () =>
+  inWorld(async (runtime) => {
+    const first = await openKeeper(runtime);
+    let flow = new TestFlow();
+    await first.restore(0, flow.dataflow);
+    for (let i = 0; i < 50; i++) flow.set(`key ${i}`, i);
+    await checkpoint(first, runtime, 1);
+    await first.close();
+
+    const refusing = await openKeeper(runtime);
+    await assert.rejects(refusing.restore(1, new TestFlow([{ id: "p/count", version: 2 }]).dataflow), (error) => {
+      assert(error instanceof ResilienceError);
+      assert.equal(error.code, "state_version_differs");
+      assert.match(error.message, /states of version 1 of stage "p\/count".*version 2 without migrate\(\)/);
+      return true;
+    });
+    await refusing.close();
+
+    const migrate = (state: object, from: number) => ({ n: (state as { n: number }).n * 10 + from });
+    const keeper = await openKeeper(runtime);
+    flow = new TestFlow([{ id: "p/count", version: 2, migrate }]);
+    await keeper.restore(1, flow.dataflow);
+    assert.equal(flow.all().get("key 7"), 71);
+    await checkpoint(keeper, runtime, 2);
+    keeper.completed(2);
+    await keeper.close();
+
+    // Without migrate() now: nothing of version 1 is needed any more.
+    const last = await openKeeper(runtime);
+    flow = new TestFlow([{ id: "p/count", version: 2 }]);
+    await last.restore(2, flow.dataflow);
+    assert.equal(flow.all().get("key 7"), 71);
+    assert.equal(flow.all().size, 50);
+    await last.close();
+  }));
+
+test("StateKeeper says which key could not be migrated", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const flow = new TestFlow();
+    await keeper.restore(0, flow.dataflow);
+    flow.set("a", 1);
+    await checkpoint(keeper, runtime, 1);
+    for (const migrate of [
+      () => {
+        throw new Error("no field n");
+      },
+      () => undefined as unknown as object,
+    ]) {
+      await assert.rejects(
+        keeper.restore(1, new TestFlow([{ id: "p/count", version: 3, migrate }]).dataflow),
+        (error) => {
+          assert(error instanceof ResilienceError);
+          assert.match(error.message, /key "a" in stage "p\/count": its migrate\(\) from version 1 to 3 failed: /);
+          return true;
+        },
+      );
+    }
+    assert.deepEqual(keeper.facts().epochs, [1]);
+    await keeper.close();
+  }));
+
+test("StateKeeper refuses state of a stage that is gone, unless its loss is accepted", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const flow = new TestFlow([{ id: "p/count" }, { id: "p/old" }]);
+    await keeper.restore(0, flow.dataflow);
+    flow.set("a", 1);
+    flow.set("b", 2, 1);
+    await checkpoint(keeper, runtime, 1);
+    await keeper.close();
+    const refusing = await openKeeper(runtime);
+    await assert.rejects(
+      refusing.restore(1, new TestFlow().dataflow),
+      /stage "p\/old".*no stateful stage of that name/,
+    );
+    await refusing.close();
+    const accepting = await openKeeper(runtime, { acceptStateLoss: true });
+    const less = new TestFlow();
+    await accepting.restore(1, less.dataflow);
+    assert.deepEqual(less.all(), new Map([["a", 1]]));
+    await checkpoint(accepting, runtime, 2);
+    await accepting.close();
+    const later = await openKeeper(runtime);
+    await later.restore(2, new TestFlow().dataflow);
+    await later.close();
+  }));
+
+test("A state that is no plain data fails the epoch with its stage, key and path; mended, the next has everything", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    let flow = new TestFlow();
+    await keeper.restore(0, flow.dataflow);
+    for (let i = 0; i < 700; i++) flow.set(`key ${i}`, i);
+    await checkpoint(keeper, runtime, 1);
+    for (let i = 0; i < 700; i += 2) flow.set(`key ${i}`, -i);
+    flow.set("key 600", (() => {}) as unknown as number);
+    await assert.rejects(checkpoint(keeper, runtime, 2), (error) => {
+      assert(error instanceof ValueError);
+      assert.match(
+        error.message,
+        /^Cannot store the state of key "key 600" in stage "p\/count": .*\.n.* is a function/,
+      );
+      return true;
+    });
+    flow.set("key 600", 6);
+    const all = flow.all();
+    await checkpoint(keeper, runtime, 3);
+    flow = new TestFlow();
+    await keeper.restore(3, flow.dataflow);
+    assert.deepEqual(flow.all(), all);
+    await keeper.close();
+  }));
+
+test("After a full disk, the next epoch has what the lost one had", async () => {
+  const world = new VirtualWorld({ seed: 4 });
+  const host = world.host("machine");
+  host.disk.put(`${FOLDER}/LOCK`, "");
+  const { runtime } = host.startProcess(() => {});
+  const keeper = await world.drive(openKeeper(runtime));
+  let flow = new TestFlow();
+  await world.drive(keeper.restore(0, flow.dataflow));
+  for (let i = 0; i < 300; i++) flow.set(`key ${i}`, i);
+  await world.drive(checkpoint(keeper, runtime, 1));
+  host.disk.spaceBytes = host.disk.usedBytes() + 100;
+  for (let epoch = 2; epoch < 5; epoch++) {
+    flow.set(`key ${epoch}`, -epoch);
+    flow.set(`key ${100 + epoch}`, null);
+    await assert.rejects(world.drive(checkpoint(keeper, runtime, epoch)), (error) => {
+      assert.equal((error as { code?: string }).code, "disk_full");
+      return true;
+    });
+  }
+  host.disk.spaceBytes = Number.POSITIVE_INFINITY;
+  const all = flow.all();
+  const { writtenBytes } = await world.drive(checkpoint(keeper, runtime, 5));
+  assert.ok(writtenBytes < 1500, `${writtenBytes} bytes: what was lost, and not everything`);
+  flow = new TestFlow();
+  await world.drive(keeper.restore(5, flow.dataflow));
+  assert.deepEqual(flow.all(), all);
+});
+
+test("What is there when a dataflow is attached counts as changed", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    let flow = new TestFlow();
+    flow.set("a", 1);
+    keeper.attach(flow.dataflow);
+    await checkpoint(keeper, runtime, 1);
+    flow = new TestFlow();
+    await keeper.restore(1, flow.dataflow);
+    assert.deepEqual(flow.all(), new Map([["a", 1]]));
+    await keeper.close();
+  }));
+
+test("The folder stays below three times the state and its slack; unchanged state costs the same few bytes", () =>
+  inWorld(async (runtime) => {
+    const slackBytes = 20_000;
+    const keeper = await openKeeper(runtime, { slackBytes, segmentBytes: 4000 });
+    const flow = new TestFlow([{ id: "p/count" }], 64);
+    await keeper.restore(0, flow.dataflow);
+    for (let i = 0; i < 4000; i++) flow.set(`key ${i}`, i);
+    let stateBytes = 0;
+    let written = 0;
+    let most = 0;
+    for (let epoch = 1; epoch <= 300; epoch++) {
+      const ended = await checkpoint(keeper, runtime, epoch);
+      stateBytes = Math.max(stateBytes, ended.stateBytes);
+      if (epoch > 1) written += ended.writtenBytes;
+      most = Math.max(most, keeper.bytes);
+      keeper.completed(epoch);
+      await new Promise<void>((resolve) => runtime.clock.startTimer(20, resolve));
+      for (let i = 0; i < 100; i++) flow.set(`key ${Math.floor(runtime.random.next() * 4000)}`, epoch);
+    }
+    const limit = stateBytes * 3 + slackBytes * 1.6;
+    assert.ok(most < limit, `${most} bytes with a state of ${stateBytes}`);
+    const changed = 300 * 100 * (stateBytes / 4000);
+    assert.ok(written < changed * 4, `${written} bytes for about ${changed} of changes`);
+    await checkpoint(keeper, runtime, 301);
+    const first = await checkpoint(keeper, runtime, 302);
+    const second = await checkpoint(keeper, runtime, 303);
+    assert.ok(first.writtenBytes < 400 && second.writtenBytes < 400, `${first.writtenBytes}, ${second.writtenBytes}`);
+    await keeper.close();
   }));

@@ -230,6 +230,11 @@ export class StateLog {
     return this.#entries(RECORD.removed, stage, count, hashes, keys, null);
   }
 
+  /** Hands what was appended to the file, without waiting for more. */
+  flush(): void {
+    if (this.#out.length > 0) this.#push({ kind: "bytes", bytes: this.#out.take() });
+  }
+
   /**
    * Ends the epoch.
    *
@@ -243,7 +248,7 @@ export class StateLog {
     if (this.#lost()) return Promise.reject(this.#failure());
     const wallMs = Math.max(0, Math.floor(this.#options.clock.wallMs()));
     this.#record(RECORD.end, (out) => encodeEnd(out, { generation, base, wallMs, about }, body));
-    this.#flush();
+    this.flush();
     const end: LogEnd = {
       epoch: this.#epoch,
       generation,
@@ -323,7 +328,7 @@ export class StateLog {
     if (this.#lost()) return 0;
     const { number } = this.#stageNumber(stage);
     const bytes = this.#record(kind, (out) => encodeEntries(out, number, count, hashes, keys, values));
-    if (this.#out.length >= CHUNK_BYTES) this.#flush();
+    if (this.#out.length >= CHUNK_BYTES) this.flush();
     return bytes;
   }
 
@@ -353,7 +358,7 @@ export class StateLog {
   }
 
   #beginSegment(before: Segment | undefined): void {
-    this.#flush();
+    this.flush();
     const number = (before?.number ?? 0) + 1;
     const { clusterId, application, worker } = this.#options;
     const header = encodeSegmentHeader({
@@ -370,10 +375,6 @@ export class StateLog {
     this.#queuedBytes += header.length;
     this.epochBytes += header.length;
     this.#push({ kind: "segment", number, header });
-  }
-
-  #flush(): void {
-    if (this.#out.length > 0) this.#push({ kind: "bytes", bytes: this.#out.take() });
   }
 
   #push(job: Job): void {
@@ -525,12 +526,16 @@ export class StateLog {
     const file = this.#file;
     this.#file = null;
     await file?.close();
-    // The newest first: what is left at any moment is a log that was there before.
-    const behind = this.#segments.filter(({ number }) => end === null || number > end.segment).map((s) => s.number);
-    for (const number of [...this.#leftovers, ...behind.reverse()]) await removeIfThere(this.#disk, this.#path(number));
-    if (behind.length + this.#leftovers.length > 0 || this.#folderHasUnsynced) await this.#disk.syncDir(folder);
+    for (const number of this.#leftovers) await removeIfThere(this.#disk, this.#path(number));
+    if (this.#leftovers.length > 0 || this.#folderHasUnsynced) await this.#disk.syncDir(folder);
     this.#leftovers = [];
     this.#folderHasUnsynced = false;
+    // The newest first, each for good before the next: what a power cut leaves is a log that was there before.
+    const behind = this.#segments.filter(({ number }) => end === null || number > end.segment).reverse();
+    for (const { number } of behind) {
+      await removeIfThere(this.#disk, this.#path(number));
+      await this.#disk.syncDir(folder);
+    }
     if (end !== null) {
       this.#file = await this.#disk.open(this.#path(end.segment), "append");
       if ((await this.#file.length()) !== end.offset) {

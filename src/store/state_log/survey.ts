@@ -98,11 +98,15 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
   let previous: ReadSegment | null = null;
   let usableFrom = oldest.number;
   for (const segment of run) {
-    const fault = faultOf(segment, previous, segment === newest);
-    previous = segment;
-    if (fault === null) continue;
-    if (segment.number >= needed) throw damagedSegment(segment.path, fault.offset, fault.why);
-    usableFrom = segment.number + 1;
+    const fault = faultOf(segment, segment === newest);
+    if (fault !== null && segment.number >= needed) throw damagedSegment(segment.path, fault.offset, fault.why);
+    if (fault !== null) usableFrom = segment.number + 1;
+    else if (previous !== null && !continues(segment, previous)) {
+      const why = `it does not continue ${segmentName(previous.number)}: one of the two is an old copy`;
+      if (segment.number > needed) throw damagedSegment(segment.path, 0, why);
+      usableFrom = segment.number;
+    }
+    previous = fault === null ? segment : null;
   }
   const { bad } = newest;
   return {
@@ -124,22 +128,15 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
 }
 
 /** What is wrong with a segment that cannot be excused by a power cut. */
-function faultOf(
-  segment: ReadSegment,
-  previous: ReadSegment | null,
-  isNewest: boolean,
-): { offset: number; why: string } | null {
-  const { bad, header } = segment;
-  if (bad !== null && (!isNewest || bad.wasDurable)) {
-    const proof = isNewest ? "what was written later says that it was whole" : "there are later segments";
-    return { offset: bad.offset, why: `${bad.why}, and ${proof}` };
-  }
-  if (header === null || previous === null) return null;
-  if (header.previousSequence !== previous.sequence || header.previousChecksum !== previous.checksum) {
-    const why = `it does not continue ${segmentName(previous.number)}: one of the two is an old copy`;
-    return { offset: 0, why };
-  }
-  return null;
+function faultOf({ bad }: ReadSegment, isNewest: boolean): { offset: number; why: string } | null {
+  if (bad === null || (isNewest && !bad.wasDurable)) return null;
+  const proof = isNewest ? "what was written later says that it was whole" : "there are later segments";
+  return { offset: bad.offset, why: `${bad.why}, and ${proof}` };
+}
+
+function continues({ header }: ReadSegment, previous: ReadSegment): boolean {
+  if (header === null) return true;
+  return header.previousSequence === previous.sequence && header.previousChecksum === previous.checksum;
 }
 
 function missing(folder: string, from: number, to: number): SegmentError {
