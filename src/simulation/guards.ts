@@ -25,9 +25,11 @@ export function guardGlobals(): Restore {
       else Object.defineProperty(target, name, before);
     });
   };
-  const refuse = (what: string) => () => {
-    throw new Error(`${what} was used in a simulated run: take it from the Runtime that was given`);
-  };
+  // Not an arrow function: classes are called with `new`.
+  const refuse = (what: string) =>
+    function refused(): never {
+      throw new Error(`${what} was used in a simulated run: take it from the Runtime that was given`);
+    };
   const scope = globalThis as unknown as Record<string, object>;
   for (const name of FUNCTIONS) replace(scope, name, refuse(name));
   for (const name of CLASSES) replace(scope, name, refuse(name));

@@ -236,7 +236,10 @@ class Run {
     this.#cluster.start(name);
   }
 
-  /** No line for a while, and nothing waits in any worker. */
+  /**
+   * No line for a while, nothing waits in any worker, and all are connected: a stop that cannot reach everybody ends those
+   * that it reaches.
+   */
   #still(): boolean {
     const { world, observation, names } = this.#cluster;
     const now = world.now();
@@ -248,7 +251,7 @@ class Run {
         ({ timeMs, status }) =>
           timeMs > this.#movedMs &&
           status.sinks.every((sink) => sink.queued_bytes === 0) &&
-          status.peers.every((peer) => peer.unacked_bytes === 0),
+          status.peers.every((peer) => peer.unacked_bytes === 0 && peer.control && peer.data_out && peer.data_in),
       )
     );
   }

@@ -60,7 +60,9 @@ function checkStream(
     const path = pathOf(key, observation, scenario) ?? observation.workers;
     return path.every((worker) => survived(stream, worker, observation));
   });
-  const isWhole = stream.end === "done" && observation.ending?.quietMs != null;
+  // A worker that stops closes its sources, and to the sender that looks as if all had been read.
+  const stopped = observation.stopsAskedMs.some((timeMs) => timeMs <= (stream.endedMs ?? 0));
+  const isWhole = stream.end === "done" && !stopped && observation.ending?.quietMs != null;
   // The last record that is known to have been taken in: with it, all before it.
   let taken = isWhole ? stream.written : 0;
   const found = new Map<string, readonly KeyLine[]>();
