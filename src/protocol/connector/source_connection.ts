@@ -293,6 +293,7 @@ export class SourceConnection {
 
   #refuse(stream: bigint, point: bigint): void {
     this.owesAck = true;
+    this.#streams.refusals++;
     this.#send({ kind: "notify_ack", success: false, stream, point });
   }
 

@@ -117,6 +117,8 @@ export class SourceStreams {
   #cutEpoch: Epoch | null = null;
   /** Messages that had been taken in before. */
   duplicates = 0;
+  /** NOTIFYs that were refused. */
+  refusals = 0;
 
   constructor(options: SourceStreamsOptions) {
     this.checkpoints = options.checkpoints;
