@@ -16,6 +16,9 @@ export interface Decision {
   readonly generation: Generation;
 }
 
+/** Of a cluster that is being formed. */
+export const NOTHING_DECIDED: Decision = { epoch: 0, used: 0, generation: 0 };
+
 export type DecisionOutcome =
   | { readonly kind: "ok"; readonly decision: Decision; readonly clusterId: string }
   | { readonly kind: "other_version"; readonly version: number }

@@ -11,7 +11,8 @@
  *   X1. At the cut everything of this worker stands still: state is frozen, positions of sources and outputs of sinks are
  *       noted, in one turn. Then everything goes on, while what was frozen is written in slices.
  *   X2. `stored` is said when the epoch is durable here and every sink of this worker has voted for it.
- *   X3. Between `recover` and `recovered` no record is taken in. What comes of an older generation is dropped by the links.
+ *   X3. Until `recovered`, and from `recover` to the next one, no record is taken in, and no barrier. What comes of an older
+ *       generation is dropped by the links.
  *   X4. A restore is never under way twice: a later one waits for the end of the earlier one, and takes its place.
  */
 import { assert, unreachable } from "../base/assert.ts";
@@ -34,6 +35,7 @@ import {
   type RecoveryEvent,
 } from "../protocol/recovery/recovery_coordinator.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
+import { DECISION_FILE } from "../store/folders.ts";
 import type { CheckpointMessage, ControlMessage } from "../wire/control.ts";
 import type { CheckpointSettings } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
@@ -78,6 +80,8 @@ export interface CheckpointsOptions {
   /** The initializer's: whoever waits may work. */
   readonly release: () => void;
   readonly fail: (error: TammarError) => void;
+  /** This worker's, for people. */
+  readonly folder: string;
   /** Opens the folder's state; once. */
   readonly openState: () => Promise<StatePart>;
   readonly readDecision: () => Promise<Decision | null>;
@@ -113,6 +117,8 @@ export class Checkpoints {
   readonly #peers: readonly WorkerName[];
   #aligner: Aligner;
   #phase: "recovering" | "running" = "recovering";
+  /** The generation for which this process has restored; 0: none. An earlier process may have gone on in it. */
+  #restored: Generation = 0;
   #recoveringWhy = "the cluster is starting";
   /** Has it been running in this process? */
   #everRan = false;
@@ -142,7 +148,7 @@ export class Checkpoints {
     this.#aligner = new Aligner(plan.exchanges, this.#peers, 0);
     this.#lastCompleteMs = runtime.clock.monotonicMs();
     shell.gate = {
-      holds: (from, exchange) => this.#aligner.holds(from, exchange),
+      holds: (from, exchange) => this.#phase === "recovering" || this.#aligner.holds(from, exchange),
       barrier: (from, exchange, epoch) => this.#align(this.#aligner.barrier(from, exchange, epoch)),
     };
     shell.standStill(true);
@@ -151,8 +157,9 @@ export class Checkpoints {
   /** On the initializer: what was decided is read, then it coordinates. */
   async start(): Promise<void> {
     if (this.#options.name !== INITIALIZER) return;
-    const { members, settings, readDecision, generation } = this.#options;
+    const { members, settings, readDecision, generation, restarted, folder } = this.#options;
     const decision = await readDecision();
+    if (decision === null && restarted && !settings.acceptStateLoss) throw decisionMissing(folder);
     this.#decided = decision?.epoch ?? 0;
     const used = decision?.used ?? 0;
     const lastGeneration = Math.max(decision?.generation ?? 0, generation());
@@ -231,7 +238,7 @@ export class Checkpoints {
       generation: this.#generation,
       epoch,
       reason: `${sink}: ${vote.reason}`,
-      rollBack: true,
+      rollBack: vote.rollBack ?? true,
     });
   }
 
@@ -243,13 +250,16 @@ export class Checkpoints {
   received(from: WorkerName, message: CheckpointMessage): void {
     if ("generation" in message && message.kind !== "recover" && message.generation !== this.#generation) return;
     switch (message.kind) {
+      // Of an epoch that an earlier process of this name has taken part in, this one knows nothing before it has restored.
       case "checkpoint_begin":
         if (this.#phase === "running") this.#align(this.#aligner.begin(message.epoch));
         return;
       case "checkpoint_abort":
-        return this.#aborted(message.epoch, message.reason, message.failures);
+        if (this.#phase === "running") this.#aborted(message.epoch, message.reason, message.failures);
+        return;
       case "checkpoint_complete":
-        return this.#completed(message.epoch);
+        if (this.#phase === "running") this.#completed(message.epoch);
+        return;
       case "checkpoint_answered": {
         const answer = this.#answers.get(message.request);
         this.#answers.delete(message.request);
@@ -260,7 +270,7 @@ export class Checkpoints {
       case "restore":
         return this.#restore(message.generation, message.epoch, message.empty);
       case "recovered":
-        return this.#recovered(message.epoch);
+        return this.#recovered(message.generation, message.epoch);
       case "recovery_refused":
         return this.#options.fail(new ResilienceError(message.code, `Cannot recover: ${message.sentence}`));
       case "checkpoint_stored":
@@ -422,12 +432,7 @@ export class Checkpoints {
     const { hooks, log, restarted, shell, enterGeneration, openState } = this.#options;
     if (generation < this.#generation) return;
     const isFirstStart = !restarted && !this.#everRan;
-    this.#phase = "recovering";
-    this.#recoveringWhy = reason;
-    this.#muted = false;
-    this.#cut = null;
-    this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
-    shell.standStill(true);
+    this.#standStill(reason);
     if (!isFirstStart)
       log.info(
         "recovery_started",
@@ -445,6 +450,17 @@ export class Checkpoints {
         this.#tell({ kind: "recovery_facts", generation, epochs, written });
       });
     });
+  }
+
+  /** X3. */
+  #standStill(reason: string): void {
+    this.#phase = "recovering";
+    this.#restored = 0;
+    this.#recoveringWhy = reason;
+    this.#muted = false;
+    this.#cut = null;
+    this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
+    this.#options.shell.standStill(true);
   }
 
   #restore(generation: Generation, epoch: Epoch, empty: boolean): void {
@@ -468,14 +484,16 @@ export class Checkpoints {
         hooks.reached("recovery.gone_back");
         if (restarted || entries > 0)
           log.info("replayed", `RESILIENCE: Replayed ${entries} entries from recovery log file.`);
+        this.#restored = generation;
         this.#tell({ kind: "restored", generation, entries });
       });
     });
   }
 
-  #recovered(epoch: Epoch): void {
+  #recovered(generation: Generation, epoch: Epoch): void {
     const { log } = this.#options;
-    if (this.#phase !== "recovering") return;
+    // It may be meant for an earlier process of this name, which has restored and died.
+    if (this.#phase !== "recovering" || this.#restored !== generation) return;
     this.#phase = "running";
     if (this.#options.restarted || this.#everRan) {
       log.info("recovery_complete", `|~~ - Recovery COMPLETE - ~~| at checkpoint ${epoch}`);
@@ -602,6 +620,8 @@ export class Checkpoints {
     switch (effect.kind) {
       case "fence": {
         const { generation } = effect;
+        // What this worker sent from now on would count as of the new generation.
+        this.#standStill("the initializer begins a recovery");
         return enterGeneration(generation, () => this.#driveRecovery({ kind: "fenced", generation }));
       }
       case "recover":
@@ -637,6 +657,15 @@ export class Checkpoints {
     if (worker === this.#options.name) this.received(worker, message);
     else this.#options.send(worker, message);
   }
+}
+
+function decisionMissing(folder: string): ResilienceError {
+  return new ResilienceError(
+    "resilience_incomplete",
+    `Cannot use ${folder}: the file ${DECISION_FILE}, which says which checkpoint exists, is missing: the cluster was formed ` +
+      `with --checkpoint-interval off, or the file is lost. Nothing was changed. Give the folder back what it had; or start ` +
+      `with --checkpoint-interval off again; or go on with empty state: --accept-state-loss`,
+  );
 }
 
 /** What `end` was given, as it comes back. */

@@ -34,6 +34,8 @@ import type { WorkerHooks } from "./crash_points.ts";
 export interface ClusterOwner {
   /** The cluster is known for good, and this worker's place in it: build the dataflow. */
   install(cluster: ClusterInformation): void;
+  /** To be durable before the cluster counts as formed; the first time only. */
+  beforeFormed(clusterId: string): Promise<void>;
   reached(phase: Phase): void;
   beginDrain(withinMs: Millis): void;
   /** Remove the files and leave. */
@@ -111,6 +113,8 @@ export class Cluster {
   #clusterId: string;
   #everWelcomed = false;
   #saving: Promise<void> = Promise.resolve();
+  #saveFailed = false;
+  #formedSaved: boolean;
   #lastWaiting: string | null = null;
   #waitingToldMs: Millis = 0;
   #waitingSinceMs: Millis = 0;
@@ -124,6 +128,7 @@ export class Cluster {
     const newClusterId = bytesToHex(runtime.random.bytes(16));
     this.#incarnation = bytesToHex(runtime.random.bytes(16));
     this.#startNumber = (store.saved?.startNumber ?? 0) + 1;
+    this.#formedSaved = store.saved !== null;
     this.#clusterId = store.saved?.clusterId ?? (config.role === "initializer" ? newClusterId : UNKNOWN_ID);
     this.#membership = new Membership({
       role: config.role,
@@ -312,7 +317,7 @@ export class Cluster {
   enterGeneration(generation: Generation, durable: () => void): void {
     this.#drive({ kind: "generation", generation });
     this.#saving = this.#saving.then(() => {
-      if (!this.#closed) this.#options.turn(durable);
+      if (!this.#closed && !this.#saveFailed) this.#options.turn(durable);
     });
   }
 
@@ -433,11 +438,14 @@ export class Cluster {
   #save(record: SavedCluster, durable: () => void): void {
     const { store, turn, owner } = this.#options;
     this.#saving = this.#saving.then(async () => {
-      if (this.#closed) return;
+      if (this.#closed || this.#saveFailed) return;
       try {
+        if (record.state === "formed" && !this.#formedSaved) await owner.beforeFormed(record.clusterId);
         await store.save(record);
+        this.#formedSaved ||= record.state === "formed";
         turn(durable);
       } catch (error) {
+        this.#saveFailed = true;
         turn(() =>
           owner.fail(
             error instanceof StorageError || error instanceof ResilienceError

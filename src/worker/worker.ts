@@ -4,7 +4,6 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
-import { AssertionError } from "../base/assert.ts";
 import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
@@ -12,6 +11,7 @@ import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
+import { NOTHING_DECIDED, readDecision, writeDecision } from "../store/decision_file.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
@@ -25,6 +25,7 @@ import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { Queries } from "./queries.ts";
+import { StateKeeper } from "./state_keeper.ts";
 import { WorkerMetrics } from "./worker_metrics.ts";
 
 /** Time for the last words to reach peers and tools before the process leaves. */
@@ -164,6 +165,7 @@ export class Worker {
       turn: (run) => this.#turn(run),
       owner: {
         install: (cluster) => this.#install(cluster),
+        beforeFormed: (clusterId) => this.#beforeFormed(clusterId),
         reached: (phase) => this.#reached(phase),
         beginDrain: (withinMs) => this.#beginDrain(withinMs),
         finish: (reports) => this.#finish(reports),
@@ -287,10 +289,33 @@ export class Worker {
   }
 
   #openFiles(
-    _clusterId: string,
-    _folder: string,
+    clusterId: string,
+    folder: string,
   ): Pick<CheckpointsOptions, "openState" | "readDecision" | "writeDecision"> {
-    throw new AssertionError("checkpoints are off in this build");
+    const { disk, clock } = this.#runtime;
+    const { application, name, checkpoints } = this.#config;
+    const { acceptStateLoss } = checkpoints;
+    return {
+      openState: () =>
+        StateKeeper.open({
+          disk,
+          clock,
+          folder,
+          clusterId,
+          application: application.name,
+          worker: name,
+          acceptStateLoss,
+        }),
+      readDecision: () => readDecision(disk, folder, clusterId),
+      writeDecision: (decision) => writeDecision(disk, folder, clusterId, decision),
+    };
+  }
+
+  /** Once a cluster with checkpoints is formed, its initializer has a decision: a missing one is a lost one. */
+  async #beforeFormed(clusterId: string): Promise<void> {
+    const { checkpoints, role } = this.#config;
+    if (checkpoints.intervalMs === null || role !== "initializer") return;
+    await writeDecision(this.#runtime.disk, this.#store!.folder, clusterId, NOTHING_DECIDED);
   }
 
   #takeCheckpoints(cluster: ClusterInformation): void {
@@ -311,6 +336,7 @@ export class Worker {
       enterGeneration: (generation, durable) => this.#cluster!.enterGeneration(generation, durable),
       release: () => this.#cluster!.release(),
       fail: (error) => void this.#fail(error),
+      folder: store.folder,
       ...this.#openFiles(cluster.clusterId, store.folder),
       restarted: store.saved !== null,
       hooks: this.#hooks,

@@ -284,8 +284,9 @@ export class Link implements Omit<LinkFrames, "open"> {
 
   #take(kind: PayloadKind, exchange: number, generation: number, bytes: Uint8Array): void {
     if (kind === "batch") this.#granter.received(exchange, bytes.length);
-    // 0 is said before there is a cluster: then nothing can be older.
-    if (generation === 0 || generation >= this.#events.generation()) {
+    // Records belong to a generation. Messages of the control channel say themselves which one they are for, where it
+    // matters: who comes back knows an older one, and still has to be heard. 0 is said before there is a cluster.
+    if (kind === "control_message" || generation === 0 || generation >= this.#events.generation()) {
       this.#events.delivered(this, kind, exchange, bytes);
     } else {
       this.counters.stragglersDropped++;
