@@ -1,7 +1,7 @@
 /** The connector of a generator source: asks for records in batches, paced (`pacer.ts`) or as fast as they are taken. */
 import type { Log } from "../base/log.ts";
 import type { Clock, Millis } from "../runtime/runtime.ts";
-import type { ConnectorStatus, SourceConnector } from "./connector.ts";
+import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
 import { Pacer } from "./pacer.ts";
 
 const BATCH_RECORDS_MAX = 1_024;
@@ -13,6 +13,9 @@ export interface RecordMaker {
   /** The records of the next `stepCount` steps; fewer where a step emits none, or when it has ended. */
   take(stepCount: number): unknown[];
   readonly ended: boolean;
+  /** Plain data for `restore` of another maker. */
+  snapshot(): unknown;
+  restore(position: unknown): void;
 }
 
 export interface GeneratorSourceOptions {
@@ -21,7 +24,7 @@ export interface GeneratorSourceOptions {
   readonly name: string;
   /** Steps a second; 0: unpaced. */
   readonly rate: number;
-  /** Asked for once, when the source opens: before that the members of the cluster aren't known. */
+  /** Asked for when the source opens, and at each rollback: before that the members of the cluster aren't known. */
   readonly maker: () => RecordMaker;
   readonly turn: (run: () => void) => void;
   readonly blocked: () => boolean;
@@ -29,15 +32,16 @@ export interface GeneratorSourceOptions {
   readonly values: (values: unknown[]) => void;
 }
 
-type State =
-  | { readonly kind: "new" }
-  | { readonly kind: "running"; readonly maker: RecordMaker }
-  | { readonly kind: "ended" }
-  | { readonly kind: "closed" };
+type State = "new" | "running" | "ended" | "closed";
 
 export class GeneratorSourceConnector implements SourceConnector {
+  readonly checkpoints: SourceCheckpoints;
   readonly #options: GeneratorSourceOptions;
-  #state: State = { kind: "new" };
+  #state: State = "new";
+  /** Null: it was never opened. */
+  #maker: RecordMaker | null = null;
+  /** Where to begin; null: at the beginning. */
+  #position: unknown | null = null;
   /** A turn or a timer is under way. */
   #scheduled = false;
   #cancelTimer: () => void = () => {};
@@ -48,10 +52,16 @@ export class GeneratorSourceConnector implements SourceConnector {
   constructor(options: GeneratorSourceOptions) {
     this.#options = options;
     this.#pacer = new Pacer(options.clock, options.rate);
+    this.checkpoints = {
+      snapshot: () => (this.#maker === null ? this.#position : this.#maker.snapshot()),
+      seek: (position) => this.#seek(position),
+      // Nobody upstream waits for it.
+      acknowledge: () => {},
+    };
   }
 
   get ended(): boolean {
-    return this.#state.kind === "ended";
+    return this.#state === "ended";
   }
 
   status(): ConnectorStatus {
@@ -59,15 +69,27 @@ export class GeneratorSourceConnector implements SourceConnector {
   }
 
   open(): void {
-    if (this.#state.kind !== "new") return;
-    this.#pacer = new Pacer(this.#options.clock, this.#options.rate);
-    this.#state = { kind: "running", maker: this.#options.maker() };
+    if (this.#state !== "new") return;
+    this.#begin();
     this.resume();
+  }
+
+  #begin(): void {
+    this.#pacer = new Pacer(this.#options.clock, this.#options.rate);
+    const maker = this.#options.maker();
+    if (this.#position !== null) maker.restore(this.#position);
+    this.#maker = maker;
+    this.#state = "running";
+  }
+
+  #seek(position: unknown | null): void {
+    this.#position = position;
+    if (this.#state === "running" || this.#state === "ended") this.#begin();
   }
 
   /** What was blocked may be free again. */
   resume(): void {
-    if (this.#state.kind !== "running" || this.#scheduled || this.#options.blocked()) return;
+    if (this.#state !== "running" || this.#scheduled || this.#options.blocked()) return;
     this.#scheduled = true;
     const { clock, turn, rate } = this.#options;
     const step = (): void => turn(() => this.#step());
@@ -76,14 +98,14 @@ export class GeneratorSourceConnector implements SourceConnector {
   }
 
   close(): void {
-    this.#state = { kind: "closed" };
+    this.#state = "closed";
     this.#cancelTimer();
   }
 
   #step(): void {
     this.#scheduled = false;
-    if (this.#state.kind !== "running" || this.#options.blocked()) return;
-    const { maker } = this.#state;
+    const maker = this.#maker;
+    if (this.#state !== "running" || maker === null || this.#options.blocked()) return;
     const steps = Math.min(this.#pacer.due(), BATCH_RECORDS_MAX);
     if (steps > 0) {
       const values = maker.take(steps);
@@ -97,11 +119,11 @@ export class GeneratorSourceConnector implements SourceConnector {
   }
 
   #isRunning(): boolean {
-    return this.#state.kind === "running";
+    return this.#state === "running";
   }
 
   #end(): void {
-    this.#state = { kind: "ended" };
+    this.#state = "ended";
     this.#options.log.info(
       "generator_ended",
       `GenSource produced a None. Stopping GenSource. It is ${this.#options.name}`,

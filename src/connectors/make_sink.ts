@@ -35,11 +35,11 @@ export interface SinkSurroundings {
 
 /** @throws {ConfigError} If `--out` has no entry for it. */
 export function makeSink(definition: SinkDefinition<unknown>, surroundings: SinkSurroundings): SinkConnector {
-  const { runtime, log, name, queueBytesMax, turn, changed } = surroundings;
+  const { runtime, log, name, queueBytesMax, checkpoints, turn, changed, voted } = surroundings;
   switch (definition.kind) {
     case "tcp": {
       const address = outputAddress(surroundings);
-      return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, turn, changed });
+      return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, checkpoints, turn, changed, voted });
     }
     case "file":
       return new FileSinkConnector({
@@ -50,10 +50,10 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
         directory: definition.directory,
         extension: definition.extension,
         queueBytesMax,
-        checkpoints: surroundings.checkpoints,
+        checkpoints,
         turn,
         changed,
-        voted: surroundings.voted,
+        voted,
       });
     default:
       return unreachable(definition);

@@ -112,6 +112,28 @@ export class OutputQueue {
     return again;
   }
 
+  /**
+   * Forgets what comes behind the first `offeredBytes`, which `next` has given and which are being written, and behind the
+   * record that they end in.
+   */
+  dropBehind(offeredBytes: number): void {
+    const first = this.#entries[this.#first];
+    if (first === undefined) return;
+    let rest = offeredBytes + this.#offset;
+    let index = this.#first;
+    while (rest > this.#entries[index]!.bytes.length) rest -= this.#entries[index++]!.bytes.length;
+    const { bytes, ends } = this.#entries[index]!;
+    const end = rest === 0 ? 0 : ends[firstAbove(ends, rest - 1)]!;
+    this.#entries.length = index + 1;
+    this.#entries[index] = { bytes: bytes.subarray(0, end), ends: ends.subarray(0, firstAbove(ends, end)) };
+    this.#bytes = -this.#offset;
+    for (let i = this.#first; i <= index; i++) this.#bytes += this.#entries[i]!.bytes.length;
+    if (this.#bytes > 0) return;
+    this.#entries.length = 0;
+    this.#first = 0;
+    this.#offset = 0;
+  }
+
   /** How many records are still here, the one that has been begun too. Counts them: for the end and for status only. */
   countRecords(): number {
     let count = 0;

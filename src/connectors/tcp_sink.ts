@@ -12,12 +12,17 @@
  *   K2. Above `queueBytesMax` it is blocked, at half of it free again. Absent counts as slow.
  *   K3. A peer that ends its direction is taken as gone: bytes written after that would vanish without a word.
  *
+ *   K4. A checkpoint counts once all that was written before it is with the system; a rollback takes back what is not, but for
+ *       the record that has been begun. So nothing is missing after a recovery but what a lost connection has lost (K3), and
+ *       what comes twice is what was sent since the checkpoint.
+ *
  * Bytes that come in are read and ignored.
  */
 import { showAddress } from "../base/address.ts";
+import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { type Address, type Conn, type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
-import type { ConnectorStatus, SinkConnector } from "./connector.ts";
+import type { ConnectorStatus, SinkConnector, SinkTransactions, Vote } from "./connector.ts";
 import { OutputQueue, type OutputRecords } from "./output_queue.ts";
 
 /** As the original: a sink is tried again four times a second, for ever. */
@@ -36,6 +41,8 @@ export interface TcpSinkOptions {
   readonly name: string;
   readonly address: Address;
   readonly queueBytesMax: number;
+  readonly checkpoints: boolean;
+  readonly voted: (epoch: Epoch, vote: Vote) => void;
   /** Wraps every completion, so that the worker flushes once behind it. */
   readonly turn: (run: () => void) => void;
   /** Its `blocked` changed, or it connected for the first time, or it finished. */
@@ -44,8 +51,8 @@ export interface TcpSinkOptions {
 
 interface Connection {
   readonly conn: Conn;
-  /** A write is outstanding. */
-  writing: boolean;
+  /** Bytes of the write that is outstanding; 0: none is. */
+  writing: number;
   /** By the system, of what was written on this connection. */
   bytesTaken: number;
 }
@@ -66,12 +73,17 @@ type State =
 export class TcpSinkConnector implements SinkConnector {
   readonly name: string;
   readonly address: Address;
+  readonly transactions?: SinkTransactions;
   readonly #options: TcpSinkOptions;
   readonly #queue = new OutputQueue();
   #state: State = { kind: "idle" };
   #blocked = false;
   #blockedSinceMs: Millis | null = null;
   #ending = false;
+  /** All that was ever written to it, in bytes. */
+  #written = 0;
+  /** The checkpoint that waits until so much of it is with the system. */
+  #preparing: { readonly epoch: Epoch; readonly through: number } | null = null;
   /** Tries to connect that failed since it was last connected. */
   #failures = 0;
   /** Has it ever been connected? Phase III waits for that. */
@@ -87,6 +99,19 @@ export class TcpSinkConnector implements SinkConnector {
     this.#options = options;
     this.name = options.name;
     this.address = options.address;
+    if (!options.checkpoints) return;
+    this.transactions = {
+      prepare: (epoch) => {
+        this.#preparing = { epoch, through: this.#written };
+        this.#voteIfSent();
+      },
+      snapshot: () => null,
+      commit: () => {},
+      abort: (epoch) => {
+        if (this.#preparing?.epoch === epoch) this.#preparing = null;
+      },
+      rollBack: () => this.#rollBack(),
+    };
   }
 
   get target(): string {
@@ -129,12 +154,13 @@ export class TcpSinkConnector implements SinkConnector {
 
   write(records: OutputRecords): void {
     this.#queue.push(records);
+    this.#written += records.bytes.length;
     this.#judge();
   }
 
   /** At the end of a turn: hands the next bytes to the system, unless a write is under way. */
   flush(): void {
-    if (this.#state.kind !== "connected" || this.#state.connection.writing) return;
+    if (this.#state.kind !== "connected" || this.#state.connection.writing > 0) return;
     const { connection } = this.#state;
     const bytes = this.#queue.next();
     if (bytes !== null) this.#send(connection, bytes);
@@ -156,7 +182,7 @@ export class TcpSinkConnector implements SinkConnector {
     if (state.kind === "waiting") state.cancel();
     if (state.kind === "connected") {
       const { connection } = state;
-      if (connection.writing || this.#queue.cut) return this.#closeWhenWhole(connection, graceMs);
+      if (connection.writing > 0 || this.#queue.cut) return this.#closeWhenWhole(connection, graceMs);
       connection.conn.end();
     }
     if (state.kind !== "closing") this.#state = { kind: "closed" };
@@ -181,7 +207,7 @@ export class TcpSinkConnector implements SinkConnector {
       };
       const closing: State & { kind: "closing" } = { kind: "closing", connection, done };
       this.#state = closing;
-      if (!connection.writing) this.#sendRestOfRecord(connection);
+      if (connection.writing === 0) this.#sendRestOfRecord(connection);
     });
   }
 
@@ -203,7 +229,7 @@ export class TcpSinkConnector implements SinkConnector {
       (conn) =>
         turn(() => {
           if (this.#state !== connecting) return conn.abort();
-          const connection: Connection = { conn, writing: false, bytesTaken: 0 };
+          const connection: Connection = { conn, writing: 0, bytesTaken: 0 };
           this.#state = { kind: "connected", connection };
           this.everConnected = true;
           this.#failures = 0;
@@ -249,12 +275,12 @@ export class TcpSinkConnector implements SinkConnector {
   }
 
   #send(connection: Connection, bytes: Uint8Array): void {
-    connection.writing = true;
+    connection.writing = bytes.length;
     connection.conn.write(bytes).then(
-      () => this.#options.turn(() => this.#written(connection, bytes.length, null)),
+      () => this.#options.turn(() => this.#sent(connection, bytes.length, null)),
       (error: unknown) =>
         this.#options.turn(() =>
-          this.#written(connection, error instanceof NetError ? error.bytesTaken : 0, reason(error)),
+          this.#sent(connection, error instanceof NetError ? error.bytesTaken : 0, reason(error)),
         ),
     );
   }
@@ -264,11 +290,12 @@ export class TcpSinkConnector implements SinkConnector {
   }
 
   /** The outcome of a write: how much the system took of it, and why not all. */
-  #written(connection: Connection, count: number, failure: string | null): void {
-    connection.writing = false;
+  #sent(connection: Connection, count: number, failure: string | null): void {
+    connection.writing = 0;
     connection.bytesTaken += count;
     this.bytesSent += count;
     this.#queue.taken(count);
+    this.#voteIfSent();
     const state = this.#state;
     if (state.kind === "breaking") this.#broken(connection, state.why);
     else if (state.kind === "connected" && failure !== null) this.#lost(connection, failure);
@@ -288,7 +315,7 @@ export class TcpSinkConnector implements SinkConnector {
 
   #lost(connection: Connection, why: string): void {
     connection.conn.abort();
-    if (!connection.writing) return this.#broken(connection, why);
+    if (connection.writing === 0) return this.#broken(connection, why);
     this.#state = { kind: "breaking", connection, why };
     this.#options.changed();
   }
@@ -306,6 +333,24 @@ export class TcpSinkConnector implements SinkConnector {
     );
     this.#wait();
     this.#options.changed();
+  }
+
+  /** K4. */
+  #voteIfSent(): void {
+    const preparing = this.#preparing;
+    if (preparing === null || this.#written - this.#queue.bytes < preparing.through) return;
+    this.#preparing = null;
+    this.#options.voted(preparing.epoch, { kind: "commit" });
+  }
+
+  #rollBack(): void {
+    const state = this.#state;
+    const offered = state.kind === "connected" || state.kind === "breaking" ? state.connection.writing : 0;
+    const before = this.#queue.bytes;
+    this.#queue.dropBehind(offered);
+    this.#written -= before - this.#queue.bytes;
+    this.#preparing = null;
+    this.#judge();
   }
 
   #finish(connection: Connection): void {

@@ -8,14 +8,18 @@
  *   T4. It is not read for longer than `TURN_MS` without letting timers and other sockets have their turn.
  *   T5. Who has not sent a frame yet is a stranger: one that is too slow with the first goes, and when all connections are
  *       in use, the one that is here longest goes. Behind the first frame a client may be as slow as it likes.
+ *   T6. The protocol has no way to ask for a frame again: a rollback says which frames are not in the state any more, and the
+ *       senders have to send them again.
  */
 
 import type { Framing } from "../api/framing.ts";
 import { showAddress } from "../base/address.ts";
+import { ResilienceError } from "../base/errors.ts";
+import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
-import type { ConnectorStatus, SourceConnector } from "./connector.ts";
+import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
 
 /** How long may be read before timers, acknowledgements and other sockets get their turn. */
 const TURN_MS: Millis = 1;
@@ -50,7 +54,15 @@ interface Connection {
   firstSinceMs: Millis | null;
 }
 
+/** In a checkpoint. */
+interface TcpPosition {
+  readonly version: 1;
+  /** Frames that were taken in since the cluster was formed, and are in the state. */
+  readonly frames: number;
+}
+
 export class TcpSourceConnector implements SourceConnector {
+  readonly checkpoints: SourceCheckpoints;
   readonly #options: TcpSourceOptions;
   /** The oldest first. */
   readonly #connections = new Set<Connection>();
@@ -63,9 +75,23 @@ export class TcpSourceConnector implements SourceConnector {
   /** Connections that were turned away, or closed for another one. */
   refused = 0;
   bytesRead = 0;
+  /** Taken in since the cluster was formed, without what rollbacks have taken back. */
+  frames = 0;
+  /** Frames that rollbacks have taken back, of those that this process took in. */
+  framesTakenBack = 0;
+  /** Frames that the last checkpoint covers. */
+  #covered = 0;
+  readonly #cuts = new Map<Epoch, number>();
+  /** Taken in by this process; for the rollback. */
+  #framesHere = 0;
 
   constructor(options: TcpSourceOptions) {
     this.#options = options;
+    this.checkpoints = {
+      snapshot: (epoch) => this.#snapshot(epoch),
+      seek: (position) => this.#seek(position),
+      acknowledge: (epoch) => this.#acknowledge(epoch),
+    };
   }
 
   get connections(): number {
@@ -84,6 +110,9 @@ export class TcpSourceConnector implements SourceConnector {
       accepted: this.accepted,
       refused: this.refused,
       bytes: this.bytesRead,
+      frames: this.frames,
+      frames_covered: this.#covered,
+      frames_taken_back: this.framesTakenBack,
     };
   }
 
@@ -122,6 +151,37 @@ export class TcpSourceConnector implements SourceConnector {
       connection.conn.abort();
     }
     this.#connections.clear();
+  }
+
+  #snapshot(epoch: Epoch): TcpPosition {
+    this.#cuts.set(epoch, this.frames);
+    return { version: 1, frames: this.frames };
+  }
+
+  #acknowledge(epoch: Epoch): void {
+    this.#covered = this.#cuts.get(epoch) ?? this.#covered;
+    for (const cut of this.#cuts.keys()) if (cut <= epoch) this.#cuts.delete(cut);
+  }
+
+  /** T6. */
+  #seek(position: unknown | null): void {
+    const { log, name } = this.#options;
+    const { frames } = readPosition(position, name);
+    const lost = Math.min(this.frames - frames, this.#framesHere);
+    if (lost > 0) {
+      this.framesTakenBack += lost;
+      log.warn(
+        "source_rolled_back",
+        `${name} source: the last ${lost} frames that it took in are not in the state any more: send again what came behind ` +
+          `frame ${frames}, counted since the cluster was formed`,
+      );
+    } else if (frames > 0) {
+      log.info("source_position", `${name} source: the state covers the first ${frames} frames that it took in`);
+    }
+    this.frames = frames;
+    this.#covered = frames;
+    this.#framesHere = 0;
+    this.#cuts.clear();
   }
 
   #accept(conn: Conn): void {
@@ -213,6 +273,8 @@ export class TcpSourceConnector implements SourceConnector {
     const outcome = splitter.push(bytes);
     if (splitter.count > 0) {
       connection.known = true;
+      this.frames += splitter.count;
+      this.#framesHere += splitter.count;
       this.#options.frames(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
     }
     if (outcome !== "ok") {
@@ -251,4 +313,14 @@ export class TcpSourceConnector implements SourceConnector {
         `${why === null ? "" : `: ${why}`}${cut > 0 ? `; ${cut} bytes of a frame that never became whole were dropped` : ""}`,
     );
   }
+}
+
+function readPosition(position: unknown | null, name: string): TcpPosition {
+  if (position === null) return { version: 1, frames: 0 };
+  const { version, frames } = position as Partial<TcpPosition>;
+  if (version === 1 && Number.isSafeInteger(frames) && frames! >= 0) return { version, frames: frames! };
+  throw new ResilienceError(
+    "position_invalid",
+    `Cannot go on with source "${name}": the saved position is not one of a TCP source of this version`,
+  );
 }

@@ -1,6 +1,17 @@
 import type { GeneratorContext, GeneratorSource } from "../api/generator_source.ts";
+import { ResilienceError } from "../base/errors.ts";
+import { ByteWriter } from "../wire/byte_writer.ts";
+import { decodeValues, encodeValues, ValueError } from "../wire/values.ts";
 import type { UserError } from "./dataflow_hooks.ts";
 import { refusePromise } from "./operator.ts";
+
+/** In a checkpoint. */
+interface GeneratorPosition {
+  readonly version: 1;
+  readonly phase: "new" | "running" | "ended";
+  /** Of the next record, as a block of one value. */
+  readonly state: Uint8Array;
+}
 
 /** Steps one generator of one worker. When to step is somebody else's business. */
 export class GeneratorRunner {
@@ -42,6 +53,38 @@ export class GeneratorRunner {
       this.#step();
     }
     return values;
+  }
+
+  /**
+   * Where it stands, for `restore`.
+   *
+   * @throws {ValueError} The state is no plain data.
+   */
+  snapshot(): unknown {
+    const out = new ByteWriter(64);
+    try {
+      encodeValues([this.#state], 1, out);
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      const message = `Cannot save where generator "${this.#id}" stands: ${error.message}`;
+      throw new ValueError(error.code, error.path, 0, message);
+    }
+    const position: GeneratorPosition = { version: 1, phase: this.#phase, state: out.take() };
+    return position;
+  }
+
+  /** @throws {ResilienceError} `position_invalid`. */
+  restore(position: unknown): void {
+    const { version, phase, state } = (position ?? {}) as Partial<GeneratorPosition>;
+    const whole = version === 1 && (phase === "new" || phase === "running" || phase === "ended");
+    if (!whole || !(state instanceof Uint8Array)) {
+      throw new ResilienceError(
+        "position_invalid",
+        `Cannot go on with generator "${this.#id}": the saved position is not one of a generator of this version`,
+      );
+    }
+    this.#phase = phase;
+    this.#state = decodeValues(state, 0, state.length, 1)[0];
   }
 
   #begin(): void {

@@ -213,3 +213,57 @@ test("a closed generator makes nothing more and leaves no timer", async () => {
   await last.clock.advance(100);
   assert.deepEqual(last.log.lines, []);
 });
+
+test("a generator goes back to where a snapshot was taken, in this process and in another one", async () => {
+  const first = bench({ ...numbers, rate: 1_000 });
+  first.source.open();
+  await first.clock.advance(10);
+  const position = first.source.checkpoints.snapshot(1);
+  await first.clock.advance(10);
+  assert.equal(first.values.length, 20);
+  first.source.checkpoints.seek(position);
+  await first.clock.advance(5);
+  assert.deepEqual(first.values.slice(20), [10, 11, 12, 13, 14]);
+  const second = bench({ ...numbers, rate: 1_000 });
+  second.source.checkpoints.seek(position);
+  assert.deepEqual(second.source.checkpoints.snapshot(2), position, "nothing was made since");
+  second.source.open();
+  await second.clock.advance(5);
+  assert.deepEqual(second.values, [10, 11, 12, 13, 14]);
+  second.source.checkpoints.seek(null);
+  await second.clock.advance(5);
+  assert.deepEqual(second.values.slice(5), [0, 1, 2, 3, 4]);
+});
+
+test("a generator that has ended goes on from before its end, and one that was closed can still be asked", async () => {
+  const made = bench({ initial: () => 0, next: (n) => (n < 5 ? n + 1 : undefined) });
+  made.source.open();
+  const atStart = made.source.checkpoints.snapshot(1);
+  await made.clock.advance(5);
+  assert.equal(made.source.ended, true);
+  made.source.checkpoints.seek(atStart);
+  made.source.resume();
+  await made.clock.advance(5);
+  assert.equal(made.values.length, 12);
+  assert.equal(made.source.ended, true);
+  made.source.close();
+  const atEnd = made.source.checkpoints.snapshot(2);
+  const next = bench({ initial: () => 0, next: (n) => n + 1 });
+  next.source.checkpoints.seek(atEnd);
+  next.source.open();
+  await next.clock.advance(5);
+  assert.deepEqual(next.values, []);
+});
+
+test("a generator whose state is no plain data says so at the first checkpoint", async () => {
+  const made = bench({ initial: () => Promise as never, next: (state) => state, emit: () => 1, rate: 1_000 });
+  made.source.open();
+  await made.clock.advance(10);
+  assert.throws(() => made.source.checkpoints.snapshot(1), /Cannot save where generator "numbers\/generate" stands/);
+});
+
+test("a position that is not a generator's is refused", () => {
+  const made = bench(numbers);
+  made.source.checkpoints.seek({ version: 2 });
+  assert.throws(() => made.source.open(), /not one of a generator of this version/);
+});

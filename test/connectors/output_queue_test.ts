@@ -7,7 +7,9 @@ type Step =
   | { readonly kind: "push"; readonly sizes: readonly number[] }
   /** The system takes a part of what is offered, while more is pushed. */
   | { readonly kind: "take"; readonly part: number; readonly meanwhile: readonly number[] }
-  | { readonly kind: "lose" };
+  | { readonly kind: "lose" }
+  /** What is behind a write that may be under way is taken back. */
+  | { readonly kind: "drop"; readonly part: number };
 
 const sizes = fc.array(
   fc.oneof(
@@ -23,6 +25,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
     fc.record({ kind: fc.constant("push" as const), sizes }),
     fc.record({ kind: fc.constant("take" as const), part, meanwhile: sizes }),
     fc.record({ kind: fc.constant("lose" as const) }),
+    fc.record({ kind: fc.constant("drop" as const), part }),
   ),
   { maxLength: 60 },
 );
@@ -50,6 +53,15 @@ class Model {
     grown.set(bytes, this.stream.length);
     this.stream = grown;
     return { bytes, ends };
+  }
+
+  /** Takes back what comes behind the record that byte `at + offered` ends in. */
+  dropBehind(offered: number): void {
+    const last = this.at + offered;
+    const end = this.borders.find((border) => border >= last)!;
+    this.stream = this.stream.subarray(0, end);
+    const index = this.borders.lastIndexOf(end);
+    this.borders.length = index + 1;
   }
 
   /** Start of the record that the next byte belongs to. */
@@ -81,7 +93,11 @@ test("an output queue offers every byte once a connection, and begins each conne
       for (const step of script) {
         if (step.kind === "push") queue.push(model.entry(step.sizes));
         else if (step.kind === "take") take(step.part, step.meanwhile);
-        else {
+        else if (step.kind === "drop") {
+          const offered = Math.floor((queue.next()?.length ?? 0) * step.part);
+          queue.dropBehind(offered);
+          model.dropBehind(offered);
+        } else {
           assert.equal(queue.rewind(), model.at - model.start);
           model.at = model.start;
           assert.equal(queue.cut, false);

@@ -15,6 +15,7 @@ class Bench {
   failures = 0;
   attempts = 0;
   changes = 0;
+  readonly votes: [number, string][] = [];
   readonly sink: TcpSinkConnector;
 
   constructor(queueBytesMax = 100) {
@@ -31,6 +32,8 @@ class Bench {
       name: "p/sink 0",
       address: { host: "10.0.0.9", port: 7100 },
       queueBytesMax,
+      checkpoints: true,
+      voted: (epoch, vote) => this.votes.push([epoch, vote.kind]),
       // As a worker does it: everything is flushed behind each turn.
       turn: (run) => {
         run();
@@ -181,6 +184,54 @@ test("end() finishes when all is sent, and is not undone when the peer closes be
   assert.equal(bench.log.count("sink_connection_closed"), 0);
 });
 
+test("a sink votes for a checkpoint once all that was written before it is with the system", async () => {
+  const bench = await new Bench().connected();
+  const { prepare, abort } = bench.sink.transactions!;
+  prepare(1);
+  assert.deepEqual(bench.votes, [[1, "commit"]], "nothing is on its way");
+  bench.give("a\n");
+  bench.give("b\n");
+  prepare(2);
+  bench.give("c\n");
+  await bench.conn.take();
+  assert.equal(bench.votes.length, 1, "b is not with the system");
+  await bench.conn.take();
+  assert.deepEqual(bench.votes[1], [2, "commit"]);
+  bench.give("d\n");
+  prepare(3);
+  abort(3);
+  await bench.conn.take();
+  assert.equal(bench.votes.length, 2, "nobody wants to know any more");
+});
+
+test("a record that a lost connection cut keeps its checkpoint back until it is sent again whole", async () => {
+  const bench = await new Bench().connected();
+  bench.give("first\n", "second\n");
+  bench.sink.transactions!.prepare(1);
+  bench.conn.failWrite("reset", 8);
+  await bench.clock.advance(250);
+  assert.deepEqual(bench.votes, []);
+  await bench.conn.take();
+  assert.equal(bench.conn.text, "second\n");
+  assert.deepEqual(bench.votes, [[1, "commit"]]);
+});
+
+test("a rollback takes back what is not with the system, but for the write and the record that have been begun", async () => {
+  const bench = await new Bench().connected();
+  bench.give("first\n");
+  bench.give("second\n", "third\n");
+  bench.sink.transactions!.prepare(1);
+  bench.sink.transactions!.rollBack(0, null);
+  bench.give("again\n");
+  await bench.conn.take();
+  await bench.conn.take();
+  assert.equal(bench.conn.text, "first\nagain\n");
+  assert.deepEqual(bench.votes, [], "the epoch is gone");
+  bench.sink.transactions!.prepare(2);
+  assert.deepEqual(bench.votes, [[2, "commit"]]);
+  assert.equal(bench.sink.queuedBytes, 0);
+});
+
 test("a sink that comes back after end() gets the rest, then finishes", async () => {
   const bench = await new Bench().connected();
   bench.give("a\n");
@@ -316,7 +367,8 @@ test("whatever happens to connections: whole records in order, a cut one at the 
         sink.flush();
       };
       const address = { host: "out", port: 7100 };
-      sink = new TcpSinkConnector({ runtime, log, name: "s", address, queueBytesMax, turn, changed: () => {} });
+      const quiet = { checkpoints: false, voted: () => {}, changed: () => {} };
+      sink = new TcpSinkConnector({ runtime, log, name: "s", address, queueBytesMax, turn, ...quiet });
       sink.start();
       const produce = () => {
         turn(() => {

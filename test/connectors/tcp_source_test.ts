@@ -439,3 +439,25 @@ test("timers fire while a client floods a real socket", async () => {
   assert.ok(fired >= 5, `the timer fired ${fired} times`);
   source.close();
 });
+
+test("a rollback says which frames a source has taken in and lost, and a new process goes on counting", async () => {
+  const bench = await new Bench(1).listening();
+  const client = bench.client();
+  const { checkpoints } = bench.source;
+  for (let i = 0; i < 5; i++) client.write(encodeFrame(new TextEncoder().encode(`${i}`)));
+  assert.ok(await bench.world.runUntil(() => bench.frames.length === 5, 1_000));
+  const position = checkpoints!.snapshot(1);
+  for (let i = 0; i < 3; i++) client.write(encodeFrame(new TextEncoder().encode(`${i}`)));
+  assert.ok(await bench.world.runUntil(() => bench.frames.length === 8, 1_000));
+  assert.equal(bench.source.status()["frames_covered"], 0);
+  checkpoints!.acknowledge(1);
+  assert.equal(bench.source.status()["frames_covered"], 5);
+  checkpoints!.seek(position);
+  assert.equal(bench.source.status()["frames"], 5);
+  assert.equal(bench.source.status()["frames_taken_back"], 3);
+  assert.match(bench.log.lines.at(-1)!, /the last 3 frames .* send again what came behind frame 5/);
+  const other = await new Bench(2).listening();
+  other.source.checkpoints!.seek(position);
+  assert.match(other.log.lines.at(-1)!, /the state covers the first 5 frames/);
+  assert.throws(() => other.source.checkpoints!.seek({ version: 1, frames: -1 }), /not one of a TCP source/);
+});
