@@ -20,6 +20,7 @@ const startedAt = Date.now();
 const runMs = 28 * 60_000;
 const unitFileMs = 240_000;
 const clusterFileMs = 300_000;
+const simulatorMs = 15 * 60_000;
 
 interface Totals {
   passed: number;
@@ -30,6 +31,8 @@ interface Totals {
 const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
 const failures: string[] = [];
 const notRunHere: string[] = [];
+/** What the simulator says at its end, for the end of everything. */
+let figures = "";
 const children = new Set<ChildProcess>();
 const reports = mkdtempSync(join(tmpdir(), "tammar-test-"));
 
@@ -41,6 +44,7 @@ function say(line: string): void {
 function end(): never {
   rmSync(reports, { recursive: true, force: true });
   for (const line of new Set(notRunHere)) say(line);
+  if (figures !== "") say(figures);
   if (totals.skipped > 0) say(`${totals.skipped} skipped`);
   for (const failure of failures) say(`failed: ${failure}`);
   say(`took ${Math.round((Date.now() - startedAt) / 1_000)} s`);
@@ -207,6 +211,27 @@ async function runCommand(title: string, args: readonly string[], limitMs: numbe
   return ok;
 }
 
+/** The simulator: each of its figures is a test. What each part of it does is shown as it goes. */
+async function runSimulator(quick: boolean): Promise<void> {
+  const report = join(reports, "simulator.xml");
+  const what = quick ? "a short slice" : "seeds of this commit, crash points, rare states, failing calls, determinism";
+  say(`simulator: ${what}`);
+  const limitMs = quick ? unitFileMs : simulatorMs;
+  const args = ["slice", "--junit", report, ...(quick ? ["--quick"] : [])];
+  const result = await run(join(root, "scripts/sim"), args, limitMs, { show: true });
+  const found = readReport(report) ?? { passed: 0, failed: 0, skipped: 0 };
+  let why = "";
+  if (result.timedOut) why = `did not end within ${Math.round(limitMs / 1_000)} s`;
+  else if (!existsSync(report)) why = `crashed, exit status ${result.status}`;
+  else if (result.status !== 0 && found.failed === 0) why = `exit status ${result.status} without a red figure`;
+  if (why !== "") found.failed += 1;
+  figures = /^the simulator's figures:\n(?: {2}.*\n)*/m.exec(result.output)?.[0].trimEnd() ?? "";
+  if (found.failed > 0) failures.push(`simulator${why === "" ? "" : `: ${why}`}`);
+  totals.passed += found.passed;
+  totals.failed += found.failed;
+  say(`simulator: ${found.passed} passed, ${found.failed} failed (${result.seconds} s)`);
+}
+
 /** Runs `work` on every item, `width` at a time. */
 async function inParallel<T>(items: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items];
@@ -283,4 +308,6 @@ if (clusters.length > 0) {
     });
   }
 }
+
+if (named.length === 0) await runSimulator(quick);
 end();

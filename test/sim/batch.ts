@@ -1,97 +1,59 @@
 /**
- * Many seeds, over several processes of this runtime. A child runs every `jobs`-th seed and says a line of JSON for each;
- * the parent puts them in order, so that the result does not depend on how many there are.
+ * Many runs, over several processes of a runtime. A child does every `jobs`-th piece and says a line of JSON for each; the
+ * parent puts them in order, so that the result does not depend on how many there are.
  */
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { generateScenario } from "../../src/simulation/generate.ts";
-import type { Violation } from "../../src/simulation/oracles/oracle.ts";
-import { type FaultKind, showSeed } from "../../src/simulation/scenario.ts";
-import { execute } from "./execute.ts";
+import { piecesOf, type RunReport, runPiece, type Work, wordsOf, workOf } from "./work.ts";
 
-/** What a child says of one run. */
-export interface SeedReport {
-  readonly seed: string;
-  readonly traceHash: string;
-  readonly steps: number;
-  readonly virtualMs: number;
-  readonly cpuMs: number;
-  readonly crashed: boolean;
-  readonly faults: Readonly<Record<string, number>>;
-  readonly reached: Readonly<Record<string, number>>;
-  readonly violations: readonly Violation[];
-}
-
-/** What mends something is no fault. */
-const MENDING: readonly FaultKind[] = ["start", "start_all", "restore", "heal"];
-
-export async function runSeed(seed: bigint): Promise<SeedReport> {
-  const before = process.cpuUsage();
-  const result = await execute(generateScenario(seed));
-  const { user, system } = process.cpuUsage(before);
-  return {
-    seed: showSeed(seed),
-    traceHash: result.traceHash,
-    steps: result.steps,
-    virtualMs: result.virtualMs,
-    cpuMs: (user + system) / 1000,
-    crashed: result.crashed,
-    faults: Object.fromEntries([...result.faults].filter(([kind]) => !MENDING.includes(kind))),
-    reached: Object.fromEntries(result.reached),
-    violations: result.violations,
-  };
-}
-
-/** Seeds in a row. */
-export function seedsFrom(first: bigint, count: number): bigint[] {
-  return Array.from({ length: count }, (_, i) => BigInt.asUintN(64, first + BigInt(i)));
-}
+export type RuntimeName = "bun" | "deno";
 
 /**
- * Has `count` pieces of work done by `jobs` children, each of which does every `jobs`-th and says a line of JSON for each, and
- * calls `each` in the order of pieces.
+ * Has `count` pieces of `work` done by `jobs` children and calls `each` in the order of pieces.
  *
- * @param args What makes a child know the work; it gets its own number and `jobs` behind.
+ * @param runtime Left out: the one that this runs on.
  * @throws {Error} A child died.
  */
-export async function share<T>(
-  args: readonly string[],
+export async function share(
+  work: Work,
   count: number,
   jobs: number,
-  each: (report: T) => void,
-  runtime?: Runtime,
+  each: (report: RunReport, index: number) => void,
+  runtime?: RuntimeName,
 ): Promise<void> {
-  const waiting: T[][] = Array.from({ length: jobs }, () => []);
+  const waiting: RunReport[][] = Array.from({ length: jobs }, () => []);
   let next = 0;
   const drain = (): void => {
     for (; next < count; next++) {
       const report = waiting[next % jobs]!.shift();
       if (report === undefined) return;
-      each(report);
+      each(report, next);
     }
   };
   await Promise.all(
     waiting.map((queue, job) => {
       const take = (line: string): void => {
-        queue.push(JSON.parse(line) as T);
+        queue.push(JSON.parse(line) as RunReport);
         drain();
       };
-      return child([...args, String(job), String(jobs)], take, runtime);
+      return child([...wordsOf(work), String(job), String(jobs)], take, runtime);
     }),
   );
   if (next < count) throw new Error(`${count - next} of ${count} runs are missing`);
 }
 
 /** The child's side of `share`. */
-export async function doShare<W, T>(work: readonly W[], job: number, jobs: number, run: (piece: W) => Promise<T>) {
-  for (let i = job; i < work.length; i += jobs) process.stdout.write(`${JSON.stringify(await run(work[i]!))}\n`);
+export async function doShare(words: readonly string[]): Promise<void> {
+  const [job, jobs] = words.slice(-2).map(Number) as [number, number];
+  const pieces = await piecesOf(workOf(words.slice(0, -2)));
+  for (let i = job; i < pieces.count; i += jobs) {
+    process.stdout.write(`${JSON.stringify(await runPiece(pieces.at(i)))}\n`);
+  }
 }
 
-export type Runtime = "bun" | "deno";
-
 /** Starts this program again and hands over each line it says. */
-function child(args: readonly string[], line: (text: string) => void, runtime?: Runtime): Promise<void> {
+function child(args: readonly string[], line: (text: string) => void, runtime?: RuntimeName): Promise<void> {
   const isDeno = runtime === undefined ? "Deno" in globalThis : runtime === "deno";
   const runtimeArgs = isDeno ? ["run", "-A", "--no-check"] : [];
   const main = fileURLToPath(new URL("./main.ts", import.meta.url));
@@ -100,7 +62,9 @@ function child(args: readonly string[], line: (text: string) => void, runtime?: 
       ? process.execPath
       : fileURLToPath(new URL(`../../node_modules/.bin/${runtime}`, import.meta.url));
   return new Promise((resolve, reject) => {
-    const started = spawn(executable, [...runtimeArgs, main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    const started = spawn(executable, [...runtimeArgs, main, "--child", ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     let rest = "";
     started.stdout.setEncoding("utf8");
     started.stdout.on("data", (chunk: string) => {

@@ -1,46 +1,81 @@
 /** What scripts/sim says of runs. */
 import type { Violation } from "../../src/simulation/oracles/oracle.ts";
-import type { SeedReport } from "./batch.ts";
+import type { RunReport } from "./work.ts";
 
 const PROGRESS_MS = 10_000;
 
 /** One line: which oracle, when, what, and what to type to see it again. */
 export function showViolation({ oracle, timeMs, text }: Violation, replay: string): string {
-  return `FAIL oracle=${oracle} t=${(timeMs / 1000).toFixed(3)}s ${text} | replay: ${replay}`;
+  return `FAIL oracle=${oracle} t=${seconds(timeMs)} ${text} | replay: ${replay}`;
 }
 
-/** One line a failed run: its first violation, and how many more there are. */
-export function showFailure({ seed, violations, steps }: SeedReport): string[] {
-  const [first] = violations;
-  if (first === undefined) return [];
+/** One line for a failed run: its first violation, and how many more there are. */
+export function showFailure(what: string, { violations, steps }: RunReport, replay: string): string {
+  const { oracle, timeMs, text } = violations[0]!;
   const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : "";
-  const { oracle, timeMs, text } = first;
-  const when = `t=${(timeMs / 1000).toFixed(3)}s of ${steps} steps`;
-  return [`FAIL seed=${seed} oracle=${oracle} ${when} ${text}${more} | replay: scripts/sim replay --seed ${seed}`];
+  return `FAIL ${what} oracle=${oracle} t=${seconds(timeMs)} of ${steps} steps ${text}${more} | replay: ${replay}`;
+}
+
+function seconds(timeMs: number): string {
+  return `${(timeMs / 1000).toFixed(3)}s`;
 }
 
 /** Counts over a batch of runs, told now and then and at the end. */
-export class Progress {
+export class Totals {
+  readonly faults = new Map<string, number>();
+  readonly reached = new Map<string, number>();
   readonly #count: number;
+  readonly #what: string;
   readonly #startedMs = performance.now();
-  readonly #faults = new Map<string, number>();
-  readonly #reached = new Map<string, number>();
   readonly #faultsPerRun: number[] = [];
   readonly #kindsPerRun: number[] = [];
   #done = 0;
   #failed = 0;
+  #violations = 0;
   #crashed = 0;
   #virtualMs = 0;
   #cpuMs = 0;
   #steps = 0;
   #toldMs = performance.now();
 
-  constructor(count: number) {
+  /** @param what Runs of what, for people. */
+  constructor(what: string, count: number) {
+    this.#what = what;
     this.#count = count;
   }
 
-  add(report: SeedReport): void {
+  get violations(): number {
+    return this.#violations;
+  }
+
+  get faultsMedian(): number {
+    return median(this.#faultsPerRun);
+  }
+
+  get kindsMedian(): number {
+    return median(this.#kindsPerRun);
+  }
+
+  get crashedPercent(): number {
+    return (100 * this.#crashed) / Math.max(1, this.#done);
+  }
+
+  /** Virtual time to time of a core. */
+  get ratio(): number {
+    return this.#virtualMs / Math.max(1, this.#cpuMs);
+  }
+
+  get cpuMinutes(): number {
+    return this.#cpuMs / 60_000;
+  }
+
+  get virtualHours(): number {
+    return this.#virtualMs / 3_600_000;
+  }
+
+  add(report: RunReport): void {
     this.#done++;
+    this.#violations += report.violations.length;
     if (report.violations.length > 0) this.#failed++;
     if (report.crashed) this.#crashed++;
     this.#virtualMs += report.virtualMs;
@@ -49,35 +84,35 @@ export class Progress {
     const counts = Object.entries(report.faults);
     this.#faultsPerRun.push(counts.reduce((sum, [, n]) => sum + n, 0));
     this.#kindsPerRun.push(counts.length);
-    for (const [kind, n] of counts) this.#faults.set(kind, (this.#faults.get(kind) ?? 0) + n);
-    for (const [state, n] of Object.entries(report.reached))
-      this.#reached.set(state, (this.#reached.get(state) ?? 0) + n);
+    addUp(this.faults, counts);
+    addUp(this.reached, Object.entries(report.reached));
     if (performance.now() - this.#toldMs < PROGRESS_MS) return;
     this.#toldMs = performance.now();
-    console.log(`${this.#done}/${this.#count} seeds, ${this.#failed} failed, ${this.#speed()}`);
+    console.log(`${this.#done}/${this.#count} ${this.#what}, ${this.#failed} failed, ${this.#speed()}`);
   }
 
-  end(): void {
-    console.log(`faults injected: ${list(this.#faults)}`);
+  tell(): void {
+    console.log(`faults injected: ${list(this.faults)}`);
     console.log(
-      `faults a run: median ${median(this.#faultsPerRun)}, of ${median(this.#kindsPerRun)} kinds; ` +
-        `${Math.round((100 * this.#crashed) / Math.max(1, this.#done))} % of runs with a crash`,
+      `faults a run: median ${this.faultsMedian}, of ${this.kindsMedian} kinds; ` +
+        `${Math.round(this.crashedPercent)} % of runs with a crash`,
     );
-    const states = new Map(
-      [...this.#reached].filter(([state]) => !state.startsWith("point.") && !state.startsWith("log.")),
-    );
+    const states = new Map([...this.reached].filter(([state]) => !/^(point|log)\./.test(state)));
     console.log(`rare states reached: ${list(states)}`);
-    const points = [...this.#reached.keys()].filter((state) => state.startsWith("point.")).length;
+    const points = [...this.reached.keys()].filter((state) => state.startsWith("point.")).length;
     console.log(`crash points passed: ${points}`);
-    console.log(`${(this.#virtualMs / 3_600_000).toFixed(2)} virtual hours, ${this.#steps} steps; ${this.#speed()}`);
+    console.log(`${this.virtualHours.toFixed(2)} virtual hours, ${this.#steps} steps; ${this.#speed()}`);
   }
 
   #speed(): string {
     const realMs = performance.now() - this.#startedMs;
-    const hours = this.#virtualMs / 3_600_000 / (realMs / 60_000);
-    const ratio = this.#virtualMs / Math.max(1, this.#cpuMs);
-    return `${hours.toFixed(2)} virtual hours per real minute, virtual to real ${Math.round(ratio)}x per core`;
+    const hours = this.virtualHours / (realMs / 60_000);
+    return `${hours.toFixed(2)} virtual hours per real minute, virtual to real ${Math.round(this.ratio)}x per core`;
   }
+}
+
+export function addUp(sums: Map<string, number>, counts: Iterable<readonly [string, number]>): void {
+  for (const [name, n] of counts) sums.set(name, (sums.get(name) ?? 0) + n);
 }
 
 function median(values: readonly number[]): number {

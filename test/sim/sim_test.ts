@@ -16,7 +16,6 @@ import { FAULT_KINDS, parseScenario, parseSeed, type Scenario, showScenario } fr
 import { shrinkScenario } from "../../src/simulation/shrink.ts";
 import { drawSvg, drawText, layOut } from "../../src/simulation/timeline.ts";
 import { type TraceEvent, Tracer } from "../../src/simulation/trace.ts";
-import { HashOfHashes } from "./batch.ts";
 import { execute } from "./execute.ts";
 
 const QUIET: Scenario = {
@@ -99,15 +98,13 @@ test("while a run is on, real time, chance, timers and network throw, and afterw
   assert.ok(Date.now() > 0 && Math.random() < 1);
 });
 
-test("50 seeds run twice give the same trace", { timeout: 300_000 }, async () => {
-  const hash = new HashOfHashes();
-  for (let seed = 1n; seed <= 50n; seed++) {
+// More of them, and on both runtimes: `scripts/sim determinism`, which every run of the tests does too.
+test("seeds run twice give the same trace", { timeout: 300_000 }, async () => {
+  for (let seed = 1n; seed <= 8n; seed++) {
     const scenario = { ...generateScenario(seed), expect: [] };
     const first = await execute(scenario);
     assert.deepEqual(compareRuns(first, await execute(scenario)), [], `seed ${seed}`);
-    hash.add(first.traceHash);
   }
-  console.log(`trace of 50 seeds: ${hash.hex}`);
 });
 
 test("another seed gives another trace, and the oracle of determinism says so", async () => {
