@@ -2,20 +2,13 @@
  * The cluster of one scenario: workers, each on a machine of its own, and the environment around them: sink, senders,
  * operator, strangers. It starts and ends processes and writes down what it sees; what is done to it is `faults.ts`.
  */
-import { TammarError } from "../base/errors.ts";
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { VirtualHost } from "../runtime/virtual/host.ts";
-import type { VirtualProcess } from "../runtime/virtual/process.ts";
-import type { TraceLine } from "../runtime/virtual/scheduler.ts";
-import { VirtualWorld } from "../runtime/virtual/world.ts";
 import { CLUSTER_FILE } from "../store/folders.ts";
 import { carryOutClean, planClean } from "../store/inspect.ts";
 import { decodeSavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
-import { runWorker } from "../worker/worker.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
@@ -29,25 +22,17 @@ import {
   type SinkConnection,
   type StreamRecord,
 } from "./observation.ts";
-import {
-  type ChannelName,
-  type CommandName,
-  parseSeed,
-  type Scenario,
-  type StrangerKind,
-  workerNames,
-} from "./scenario.ts";
+import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
+import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
 import { generatedId, SUITE, type SuiteApplication } from "./suite.ts";
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
-const RESILIENCE_DIR = "/tmp";
 const SINK = "sink";
 
 const PROBE_KEYS = 3;
 const PROBE_MESSAGES = 30;
 
 export interface ClusterHooks {
-  readonly onStep?: ((line: TraceLine) => void) | undefined;
   readonly pointReached: (point: CrashPoint, worker: WorkerName) => void;
   readonly lineReceived: (count: number) => void;
   readonly logged: (entry: LogEntry) => void;
@@ -58,37 +43,35 @@ export interface ClusterHooks {
 /** One worker's latest process. */
 interface Running {
   readonly record: ProcessRecord;
-  readonly process: VirtualProcess;
+  readonly process: StageProcess;
   status: (() => WorkerStatus) | null;
 }
 
 export class SimulatedCluster {
   readonly scenario: Scenario;
   readonly names: readonly WorkerName[];
-  readonly world: VirtualWorld;
+  readonly world: StageWorld;
   readonly observation: Observation;
   readonly suite: SuiteApplication;
-  readonly machines: ReadonlyMap<WorkerName, VirtualHost>;
+  readonly machines: ReadonlyMap<WorkerName, StageMachine>;
+  readonly #stage: Stage;
   readonly #hooks: ClusterHooks;
   readonly #running = new Map<WorkerName, Running>();
-  readonly #sinkMachine: VirtualHost;
-  readonly #operatorMachine: VirtualHost;
-  readonly #strangerMachine: VirtualHost;
+  readonly #sinkMachine: StageMachine;
+  readonly #operatorMachine: StageMachine;
+  readonly #strangerMachine: StageMachine;
   readonly #workerOfIp = new Map<string, WorkerName>();
-  #sink: { readonly process: VirtualProcess; readonly sink: PlainSink } | null = null;
+  #sink: { readonly process: StageProcess; readonly sink: PlainSink } | null = null;
   #sinkPaused = false;
   #sendersLeft = 0;
 
-  constructor(scenario: Scenario, hooks: ClusterHooks) {
+  constructor(scenario: Scenario, stage: Stage, hooks: ClusterHooks) {
     this.scenario = scenario;
+    this.#stage = stage;
     this.#hooks = hooks;
     this.names = workerNames(scenario.workers);
     this.suite = SUITE[scenario.application];
-    this.world = new VirtualWorld({
-      seed: parseSeed(scenario.seed),
-      network: scenario.network ?? {},
-      ...(hooks.onStep === undefined ? {} : { onStep: hooks.onStep }),
-    });
+    this.world = stage.world;
     this.observation = new Observation(this.names);
     this.machines = new Map(
       this.names.map((name) => [name, this.world.host(name, { disk: scenario.disk ?? {} })] as const),
@@ -127,7 +110,7 @@ export class SimulatedCluster {
     return this.#running.get(name)?.process.alive === true;
   }
 
-  processOf(name: WorkerName): VirtualProcess | null {
+  processOf(name: WorkerName): StageProcess | null {
     const running = this.#running.get(name);
     return running?.process.alive === true ? running.process : null;
   }
@@ -152,7 +135,11 @@ export class SimulatedCluster {
     this.observation.processes.push(record);
     this.#hooks.processChanged(record);
     const config = this.#config(name);
-    const process = machine.startProcess((runtime) => this.#runWorker(running, config, runtime));
+    const process = this.#stage.startWorker(
+      machine,
+      config,
+      this.#watch(() => running),
+    );
     const running: Running = { record, process, status: null };
     this.#running.set(name, running);
     return true;
@@ -183,7 +170,7 @@ export class SimulatedCluster {
     const machine = this.machines.get(name)!;
     machine.powerOn();
     machine.startProcess(async ({ disk }) => {
-      await carryOutClean(disk, await planClean(disk, RESILIENCE_DIR));
+      await carryOutClean(disk, await planClean(disk, this.#stage.resilienceDirOf(name)));
     });
   }
 
@@ -233,31 +220,35 @@ export class SimulatedCluster {
     }
   }
 
-  async #runWorker(running: Running, config: WorkerConfig, runtime: Runtime): Promise<void> {
-    const { record, process } = running;
-    let status: number;
-    try {
-      status = await runWorker(config, runtime, this.#log(running), {
+  #watch(running: () => Running): WorkerWatch {
+    return {
+      log: this.#log(running),
+      hooks: {
         reached: (point) => {
+          const { process, record } = running();
           if (!process.alive) return;
           this.#passed(point, record.worker);
           this.#hooks.pointReached(point, record.worker);
         },
         observable: (read) => {
-          running.status = read;
+          running().status = read;
         },
-      });
-    } catch (error) {
-      status = error instanceof TammarError ? error.exitStatus : 70;
-      record.errorCode = error instanceof TammarError ? error.code : "bug";
-      record.errorText = error instanceof Error ? error.message : String(error);
-      if (!(error instanceof TammarError)) {
-        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      },
+      left: (status, failure) => this.#left(running(), status, failure),
+    };
+  }
+
+  #left(running: Running, status: number, failure: Failure | null): void {
+    const { record } = running;
+    if (failure !== null) {
+      record.errorCode = failure.code;
+      record.errorText = failure.text;
+      if (failure.uncaught !== null) {
+        const text = failure.uncaught;
         this.observation.uncaught.push({ timeMs: this.world.now(), worker: record.worker, text });
       }
     }
     this.#ended(running, "exit", status);
-    runtime.host.exit(status);
   }
 
   #passed(point: CrashPoint, worker: WorkerName): void {
@@ -268,10 +259,10 @@ export class SimulatedCluster {
     passed.set(name, (passed.get(name) ?? 0) + 1);
   }
 
-  #log(running: Running): Log {
-    const { record } = running;
+  #log(running: () => Running): Log {
     const say = (level: LogEntry["level"]) => (code: string, text: string) => {
-      if (!running.process.alive) return;
+      const { record, process } = running();
+      if (!process.alive) return;
       const timeMs = this.world.now();
       const entry: LogEntry = { timeMs, worker: record.worker, process: record.number, level, code, text };
       this.observation.log.push(entry);
@@ -305,7 +296,7 @@ export class SimulatedCluster {
         ]),
       ),
       outputs: [{ host: SINK, port: PORTS.sink }],
-      resilienceDir: RESILIENCE_DIR,
+      resilienceDir: this.#stage.resilienceDirOf(name),
       application: this.suite.build({ keys, messages }),
       applicationOptions: {},
       rawArguments: [],

@@ -18,12 +18,16 @@ import { guardGlobals } from "./guards.ts";
 import type { Ending, LogEntry, Observation } from "./observation.ts";
 import type { Oracle, Violation } from "./oracles/oracle.ts";
 import { type FaultKind, parseSeed, type Scenario } from "./scenario.ts";
+import type { Stage } from "./stage.ts";
 import type { Tracer } from "./trace.ts";
+import { virtualStage } from "./virtual_stage.ts";
 
 export interface RunOptions {
   readonly oracles: readonly Oracle[];
   /** Ends the run before the step of this number. */
   readonly untilStep?: number;
+  /** Where it takes place. Default: a virtual world. */
+  readonly stage?: Stage;
   readonly onLog?: (entry: LogEntry) => void;
   /** Writes down everything that happens. */
   readonly tracer?: Tracer;
@@ -67,7 +71,7 @@ const RESTART_MS: Millis = 500;
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<RunResult> {
   const run = new Run(scenario, options);
   const stopWatching = options.watchUncaught?.((error) => run.uncaught(error));
-  const restoreGlobals = guardGlobals();
+  const restoreGlobals = options.stage?.isReal === true ? () => {} : guardGlobals();
   try {
     await run.run();
   } finally {
@@ -90,8 +94,8 @@ class Run {
   constructor(scenario: Scenario, options: RunOptions) {
     this.#scenario = scenario;
     this.#options = options;
-    this.#cluster = new SimulatedCluster(scenario, {
-      onStep: options.tracer?.step,
+    const stage = options.stage ?? virtualStage(scenario, options.tracer?.step);
+    this.#cluster = new SimulatedCluster(scenario, stage, {
       pointReached: (point, worker) => this.#faults.pointReached(point, worker),
       lineReceived: (count) => {
         this.#movedMs = this.#cluster.world.now();
