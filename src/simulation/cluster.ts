@@ -24,7 +24,7 @@ import {
 } from "./observation.ts";
 import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
 import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
-import { generatedId, SUITE, type SuiteApplication } from "./suite.ts";
+import { generatedId, INPUT_FILE, inputText, OUTPUT_FOLDER, SUITE, type SuiteApplication } from "./suite.ts";
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
 const SINK = "sink";
@@ -76,7 +76,10 @@ export class SimulatedCluster {
     this.machines = new Map(
       this.names.map((name) => [name, this.world.host(name, { disk: scenario.disk ?? {} })] as const),
     );
-    for (const [name, machine] of this.machines) this.#workerOfIp.set(machine.ip, name);
+    for (const [name, machine] of this.machines) {
+      this.#workerOfIp.set(machine.ip, name);
+      if (this.suite.files) machine.disk.put(INPUT_FILE, new TextEncoder().encode(inputText(name, scenario)));
+    }
     this.#sinkMachine = this.world.host(SINK);
     this.#operatorMachine = this.world.host("operator");
     this.#strangerMachine = this.world.host("stranger");
@@ -182,17 +185,41 @@ export class SimulatedCluster {
     return outcome.kind === "ok" && outcome.saved.state === "formed" ? outcome.saved.clusterId : null;
   }
 
+  /** What the worker has saved. */
   filesOf(name: WorkerName): string[] {
+    const folder = `${this.#stage.resilienceDirOf(name)}/`;
     return this.machines
       .get(name)!
       .disk.paths()
-      .filter((path) => !path.endsWith("/"));
+      .filter((path) => path.startsWith(folder) && !path.endsWith("/"));
+  }
+
+  /** Whoever reads the output of `transfers` at this moment. */
+  #readFiles(): void {
+    let count = 0;
+    for (const [name, { disk }] of this.machines) {
+      const text = disk
+        .paths()
+        .filter(
+          (path) =>
+            path.startsWith(`${OUTPUT_FOLDER}/`) && !path.startsWith(`${OUTPUT_FOLDER}/.`) && !path.endsWith("/"),
+        )
+        .sort()
+        .map((path) => new TextDecoder().decode(disk.peek(path)!))
+        .join("");
+      this.observation.visible.set(name, text);
+      for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) count++;
+    }
+    if (count === this.observation.lineCount) return;
+    this.observation.lineCount = count;
+    this.#hooks.lineReceived(count);
   }
 
   /** Once a virtual second: what each worker says, and who died without a word. */
   sample(): void {
     const timeMs = this.world.now();
     this.observation.timeMs = timeMs;
+    if (this.suite.files) this.#readFiles();
     for (const [worker, running] of this.#running) {
       if (!running.process.alive) {
         this.#ended(running, "exit", running.process.exited!.status);
@@ -271,7 +298,7 @@ export class SimulatedCluster {
       if (!code.startsWith("phase_")) return;
       record.phase = Number(code.slice("phase_".length));
       record.phaseMs = timeMs;
-      if (record.phase === 4 && this.suite.sources.length === 0) this.#generatorOpened(record);
+      if (record.phase === 4 && this.suite.sources.length === 0 && !this.suite.files) this.#generatorOpened(record);
     };
     return { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") };
   }
@@ -302,7 +329,7 @@ export class SimulatedCluster {
       rawArguments: [],
       buildId: "build",
       applicationCodeDigest: "code",
-      checkpoints: NO_CHECKPOINTS,
+      checkpoints: { ...NO_CHECKPOINTS, intervalMs: this.scenario.checkpointMs ?? null },
       timing: DEFAULT_TIMING,
       limits: { ...DEFAULT_LIMITS, ...limits },
     };
@@ -373,6 +400,7 @@ export class SimulatedCluster {
 
   /** Have all senders of the scenario handed over their records, or all generators made them? */
   get inputDone(): boolean {
+    if (this.suite.files) return this.observation.lineCount === this.scenario.messages * this.names.length;
     if (this.suite.sources.length > 0) return this.#sendersLeft === 0;
     return this.names.every((name) => {
       const process = this.observation.latest(name);

@@ -72,6 +72,7 @@ export function generateScenario(seed: bigint): Scenario {
     messages: profile.messages,
     senders: senders(prng, profile, workers),
     starts: workers.map(() => (prng.chance(2) ? 0 : Math.round(prng.between(0, 800)))),
+    ...(profile.checkpointMs === undefined ? {} : { checkpointMs: profile.checkpointMs }),
     limits: profile.limits,
     network: profile.network,
     disk: profile.disk,

@@ -179,8 +179,10 @@ export class Observation {
   readonly passed = new Map<string, number>();
   /** Rejections nobody handled and exceptions nobody caught, of the code under test. */
   readonly uncaught: { readonly timeMs: Millis; readonly worker: WorkerName | null; readonly text: string }[] = [];
-  /** Lines at the sink so far. */
+  /** Lines at the sink so far; of files, lines that are visible. */
   lineCount = 0;
+  /** What is visible in the output folder of each machine: its files, in the order of their names. */
+  readonly visible = new Map<WorkerName, string>();
   ending: Ending | null = null;
 
   constructor(workers: readonly WorkerName[]) {

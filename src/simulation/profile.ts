@@ -7,7 +7,7 @@ import type { Millis } from "../runtime/runtime.ts";
 import type { DiskOptions } from "../runtime/virtual/disk.ts";
 import type { NetworkOptions } from "../runtime/virtual/network.ts";
 import type { Limits } from "../worker/config.ts";
-import { APPLICATION_NAMES, type ApplicationName, WORKERS_MAX } from "./scenario.ts";
+import { type ApplicationName, WORKERS_MAX } from "./scenario.ts";
 
 /** What is drawn together: a kind of harm, with what mends it. */
 export const FAULT_GROUPS = [
@@ -57,6 +57,8 @@ export interface Profile {
   readonly disk: Partial<DiskOptions>;
   readonly groups: readonly FaultGroup[];
   readonly faults: number;
+  /** Undefined: without checkpoints. */
+  readonly checkpointMs: Millis | undefined;
   /** Often few: what is asserted of a key ends with the processes it went through. */
   readonly crashesMax: number;
 }
@@ -65,13 +67,18 @@ export function drawProfile(seed: bigint): Profile {
   const prng = new Prng(seed, "profile");
   // Small clusters are fast and most bugs need two or three.
   const workers = pick(prng, [1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, WORKERS_MAX]);
-  const application = pick(prng, [...APPLICATION_NAMES, "last_four", "two_hops"] as const);
+  const checkpointMs = prng.int(5) < 2 ? pick(prng, [20, 100, 300, 1_000]) : undefined;
+  const application =
+    checkpointMs === undefined
+      ? pick(prng, ["last_four", "last_four", "two_hops", "two_hops", "merge_two", "rebalance", "generated"] as const)
+      : pick(prng, ["transfers", "transfers", "generated"] as const);
   const spanMs = prng.between(15_000, 110_000);
   const batch = pick(prng, [1, 1, 2, 3, 5, 8]);
   const messages = pick(prng, [100, 400, 1_000, 1_000, 2_000, 4_000]);
   return {
     workers,
     application,
+    checkpointMs,
     keys: pick(prng, [1, 2, 5, 10, 30, 100, 1_000]),
     spanMs,
     messages,
@@ -82,7 +89,7 @@ export function drawProfile(seed: bigint): Profile {
     limits: drawLimits(prng),
     network: drawNetwork(prng),
     disk: prng.chance(3) ? { latencyMaxMs: 5, syncMinMs: 2, syncMaxMs: prng.between(5, 100) } : {},
-    groups: drawGroups(prng, workers),
+    groups: drawGroups(prng, workers).filter((group) => checkpointMs === undefined || group !== "stop"),
     faults: 10 + prng.int(30),
     crashesMax: pick(prng, [1, 2, 4, Number.POSITIVE_INFINITY]),
   };

@@ -31,7 +31,7 @@ export const ORACLE_IDS = [
 ] as const;
 export type OracleId = (typeof ORACLE_IDS)[number];
 
-export const APPLICATION_NAMES = ["last_four", "two_hops", "merge_two", "rebalance", "generated"] as const;
+export const APPLICATION_NAMES = ["last_four", "two_hops", "merge_two", "rebalance", "generated", "transfers"] as const;
 export type ApplicationName = (typeof APPLICATION_NAMES)[number];
 
 export interface Scenario {
@@ -49,6 +49,8 @@ export interface Scenario {
   readonly senders: readonly SenderPlan[];
   /** When each worker starts, in the order of workers. Default: all at 0. */
   readonly starts?: readonly Millis[];
+  /** A checkpoint so often. Default: none at all. Only of `generated` and `transfers`, whose input can be read again. */
+  readonly checkpointMs?: Millis;
   readonly limits?: Partial<Limits>;
   readonly network?: Partial<NetworkOptions>;
   readonly disk?: Partial<DiskOptions>;
@@ -377,6 +379,7 @@ const SCENARIO: Fields = {
   messages: integer(0, 10_000_000),
   senders: list(64, fields(SENDER)),
   starts: optional(list(WORKERS_MAX, ms)),
+  checkpointMs: optional(integer(1, 600_000)),
   limits: optional(fields(LIMITS)),
   network: optional(fields(NETWORK)),
   disk: optional(fields(DISK)),
@@ -447,7 +450,15 @@ export function checkScenario(value: unknown): Scenario {
   const count = (value as { workers?: unknown } | null)?.workers;
   integer(1, WORKERS_MAX)(count, "workers", { workers: [] });
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
-  return value as Scenario;
+  const scenario = value as Scenario;
+  const { application, checkpointMs } = scenario;
+  if (checkpointMs !== undefined && application !== "generated" && application !== "transfers") {
+    throw invalid("checkpointMs", checkpointMs, "checkpoints are simulated with generated and transfers only");
+  }
+  if (checkpointMs === undefined && application === "transfers") {
+    throw invalid("checkpointMs", null, "transfers are simulated with checkpoints only");
+  }
+  return scenario;
 }
 
 /** As a file: one fault a line, so that people can read it and lines can be taken out by hand. */

@@ -6,8 +6,11 @@
  * key the values 1, 2, 3, ... So a line tells what it is made of, and what is missing, doubled or out of order shows.
  */
 import { type Application, application } from "../api/application.ts";
-import { framed } from "../api/framing.ts";
+import { fileSink } from "../api/file_sink.ts";
+import { fileSource } from "../api/file_source.ts";
+import { framed, lines as framedLines } from "../api/framing.ts";
 import { generatorSource } from "../api/generator_source.ts";
+import type { Payload } from "../api/payload.ts";
 import { source } from "../api/stream.ts";
 import { tcpSink } from "../api/tcp_sink.ts";
 import { tcpSource } from "../api/tcp_source.ts";
@@ -22,8 +25,11 @@ export interface SuiteApplication {
   readonly build: (shape: StreamShape) => Application;
   /** Keys under which a record is exchanged on its way, in order; null: it may pass any worker. */
   readonly path: (key: string) => readonly string[] | null;
-  /** First word of a line. */
+  /** First word of a line, and back. */
   readonly outputKey: (key: string) => string;
+  readonly inputKey: (outputKey: string) => string;
+  /** It reads a file of each worker's machine, and writes files there. */
+  readonly files: boolean;
   /** Lines of a key come in the order of its values. */
   readonly ordered: boolean;
   /** Lines are windows: `key a b c d`. */
@@ -49,24 +55,34 @@ function keyIndex(index: number, keys: number): number {
   return Math.imul(index + 1, 0x9e37_79b1) >>> 30 === 0 ? 0 : index % keys;
 }
 
+/** Where a stream is: plain data, as the state of a generator must be. */
+interface SequenceState {
+  readonly id: string;
+  readonly values: number[];
+  index: number;
+}
+
+function beginSequence(id: string, keys: number): SequenceState {
+  return { id, values: new Array<number>(keys).fill(0), index: 0 };
+}
+
+function nextRecord(state: SequenceState): NumberedRecord {
+  const key = keyIndex(state.index++, state.values.length);
+  const value = state.values[key]! + 1;
+  state.values[key] = value;
+  return { key: `${state.id}.k${key}`, value };
+}
+
 /** The records of a stream, one after the other. */
 export class RecordSequence {
-  readonly #id: string;
-  readonly #keys: number;
-  readonly #values: number[];
-  #index = 0;
+  readonly #state: SequenceState;
 
   constructor(id: string, keys: number) {
-    this.#id = id;
-    this.#keys = keys;
-    this.#values = new Array<number>(keys).fill(0);
+    this.#state = beginSequence(id, keys);
   }
 
   next(): NumberedRecord {
-    const key = keyIndex(this.#index++, this.#keys);
-    const value = this.#values[key]! + 1;
-    this.#values[key] = value;
-    return { key: `${this.#id}.k${key}`, value };
+    return nextRecord(this.#state);
   }
 }
 
@@ -75,20 +91,16 @@ export function ownerIndex(key: string, workers: number): number {
   return assignOwners(workers, DEFAULT_KEY_GROUP_COUNT)[keyGroupOf(hashKey(key), DEFAULT_KEY_GROUP_COUNT)]!;
 }
 
+function decodeRecord(payload: Payload): NumberedRecord {
+  const text = payload.text();
+  const at = text.indexOf(" ");
+  const value = Number(text.slice(at + 1));
+  if (at <= 0 || !Number.isInteger(value)) throw new Error(`not "key value"`);
+  return { key: text.slice(0, at), value };
+}
+
 function numberedSource(name: string) {
-  return source(
-    name,
-    tcpSource({
-      framing: framed.u32,
-      decode: (payload): NumberedRecord => {
-        const text = payload.text();
-        const at = text.indexOf(" ");
-        const value = Number(text.slice(at + 1));
-        if (at <= 0 || !Number.isInteger(value)) throw new Error(`not "key value"`);
-        return { key: text.slice(0, at), value };
-      },
-    }),
-  );
+  return source(name, tcpSource({ framing: framed.u32, decode: decodeRecord }));
 }
 
 const lines = () => tcpSink<string>({ encode: (line) => `${line}\n` });
@@ -124,6 +136,8 @@ const LAST_FOUR: SuiteApplication = {
     ),
   path: (key) => [key],
   outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: false,
   ordered: true,
   windows: true,
   model: windowModel,
@@ -146,6 +160,8 @@ const TWO_HOPS: SuiteApplication = {
     ),
   path: (key) => [key, `${key}'`],
   outputKey: (key) => `${key}'`,
+  inputKey: (key) => key.slice(0, -1),
+  files: false,
   ordered: true,
   windows: true,
   model: (key, values) => windowModel(`${key}'`, values),
@@ -165,6 +181,8 @@ const MERGE_TWO: SuiteApplication = {
     ),
   path: (key) => [key],
   outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: false,
   ordered: true,
   windows: true,
   model: windowModel,
@@ -188,6 +206,8 @@ const REBALANCE: SuiteApplication = {
     ),
   path: () => null,
   outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: false,
   ordered: false,
   windows: false,
   model: (key, values) => values.map((value, i) => `${key} ${value} ${i + 1}`),
@@ -204,13 +224,13 @@ const GENERATED: SuiteApplication = {
         generatorSource({
           initial: ({ worker }) => {
             if (messages === 0) return undefined;
-            const records = new RecordSequence(generatedId(worker), keys);
-            return { left: messages - 1, records, record: records.next() };
+            const records = beginSequence(generatedId(worker), keys);
+            return { left: messages - 1, records, record: nextRecord(records) };
           },
           next: (state) => {
             if (state.left === 0) return undefined;
             state.left--;
-            state.record = state.records.next();
+            state.record = nextRecord(state.records);
             return state;
           },
           emit: (state) => state.record,
@@ -224,10 +244,58 @@ const GENERATED: SuiteApplication = {
     ),
   path: (key) => [key],
   outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: false,
   ordered: true,
   windows: true,
   model: windowModel,
 };
+
+/** From a file of each machine to files of each machine, with two states on the way: nothing is lost or doubled. */
+const TRANSFERS: SuiteApplication = {
+  name: "transfers",
+  sources: [],
+  build: () =>
+    application("Transfers", () =>
+      source(
+        "records",
+        fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
+      )
+        .keyBy((record) => record.key)
+        .toStateful("first", lastFour())
+        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
+        .keyBy((record) => record.key)
+        .toStateful("second", lastFour())
+        .to("line", windowLine)
+        .toSink(fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` })),
+    ),
+  path: (key) => [key, `${key}'`],
+  outputKey: (key) => `${key}'`,
+  inputKey: (key) => key.slice(0, -1),
+  files: true,
+  ordered: true,
+  windows: true,
+  model: (key, values) => windowModel(`${key}'`, values),
+};
+
+/** Of `transfers`, on each machine, whose root is the working folder. */
+export const INPUT_FILE = "/data/input";
+export const OUTPUT_FOLDER = "/data/output";
+
+/** The input of a worker's machine. */
+export function inputText(worker: string, { keys, messages }: StreamShape): string {
+  const records = new RecordSequence(fileStreamId(worker), keys);
+  const lines: string[] = [];
+  for (let i = 0; i < messages; i++) {
+    const { key, value } = records.next();
+    lines.push(`${key} ${value}\n`);
+  }
+  return lines.join("");
+}
+
+export function fileStreamId(worker: string): string {
+  return `f-${worker}`;
+}
 
 /** The stream of a worker's generator, in every process of it. */
 export function generatedId(worker: string): string {
@@ -240,4 +308,5 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   merge_two: MERGE_TWO,
   rebalance: REBALANCE,
   generated: GENERATED,
+  transfers: TRANSFERS,
 };

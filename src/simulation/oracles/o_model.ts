@@ -1,7 +1,7 @@
 /**
  * O-MODEL: the output equals that of a pure, single-threaded run.
  *
- * Exact for each key whose records went through processes that did not die: the one at the other end of the sender's
+ * With checkpoints: `with_checkpoints.ts`. Without them it is exact for each key whose records went through processes that did not die: the one at the other end of the sender's
  * connection, and those that own the key. Whatever the network, the disks, the clocks and other workers did, nothing may be
  * lost, doubled or out of order. Of a sender that lost its connection any prefix may have been taken, over all its keys: a
  * plain source acknowledges nothing.
@@ -16,8 +16,17 @@ import type { Scenario } from "../scenario.ts";
 import { RecordSequence, SUITE } from "../suite.ts";
 import { type KeyLine, linesByKey, pathOf, sinkWasCut, stoppedInOrder } from "./key_lines.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
+import { checkFilesComplete, checkSink } from "./with_checkpoints.ts";
 
-export const oModel: Oracle = { id: "O-MODEL", check };
+export const oModel: Oracle = {
+  id: "O-MODEL",
+  check(observation, scenario) {
+    if (scenario.checkpointMs === undefined) return check(observation, scenario);
+    return SUITE[scenario.application].files
+      ? checkFilesComplete(observation, scenario)
+      : checkSink(observation, scenario, "O-MODEL");
+  },
+};
 
 function check(observation: Observation, scenario: Scenario): Violation[] {
   const violations: Violation[] = [];

@@ -2,7 +2,7 @@
  * O-SEQ: every input of a key changed its state once, in order. Lines are windows of the last four values, so a lost or
  * doubled change of state shows in the next three lines, also where the output looks complete.
  *
- * Without checkpoints a process takes its state with it: the window of its successor starts at zeros. And what the dead one
+ * With checkpoints: `with_checkpoints.ts`. Without them a process takes its state with it: the window of its successor starts at zeros. And what the dead one
  * had processed without acknowledging is sent to the successor again, what it had acknowledged and not put out is gone. So
  * this is asserted: for each key and process of its owner, the window starts at zeros, at value 1 if the process is older than
  * the stream; then values grow by one. Values step otherwise only behind the death of another stateful process on the way
@@ -13,8 +13,17 @@ import type { Scenario } from "../scenario.ts";
 import { SUITE } from "../suite.ts";
 import { type KeyLine, linesByKey, pathOf, processOf, sinkWasCut, streamsById } from "./key_lines.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
+import { checkSink, duringFiles } from "./with_checkpoints.ts";
 
-export const oSeq: Oracle = { id: "O-SEQ", check };
+export const oSeq: Oracle = {
+  id: "O-SEQ",
+  check(observation, scenario) {
+    if (scenario.checkpointMs === undefined) return check(observation, scenario);
+    return SUITE[scenario.application].files ? [] : checkSink(observation, scenario, "O-SEQ");
+  },
+  during: (observation, scenario) =>
+    SUITE[scenario.application].files ? duringFiles(observation, scenario) : () => [],
+};
 
 function check(observation: Observation, scenario: Scenario): Violation[] {
   const suite = SUITE[scenario.application];

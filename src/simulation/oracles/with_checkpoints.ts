@@ -1,0 +1,145 @@
+/**
+ * O-SEQ and O-MODEL of runs with checkpoints, where nothing is lost with a process: state and input come back.
+ *
+ * Whoever dies when: every line is what the undisturbed run puts out for that value. In files (`transfers`), what is visible of
+ * a key is at any moment the beginning of what that run puts out, once each, and at the end all of it. At a plain TCP sink
+ * (`generated`), a recovery may put out again what came behind its checkpoint: values step back then, and only then; none is
+ * left out, but where a lost connection took along what the system had taken of it.
+ */
+import type { WorkerName } from "../../base/ids.ts";
+import type { Observation } from "../observation.ts";
+import type { Scenario } from "../scenario.ts";
+import { fileStreamId, generatedId, RecordSequence, SUITE } from "../suite.ts";
+import { type KeyLine, linesByKey, pathOf, sinkWasCut } from "./key_lines.ts";
+import { REPORTED_MAX, type Violation } from "./oracle.ts";
+
+/** What the undisturbed run puts out: by key, in order. */
+export function expectedLines(scenario: Scenario, workers: readonly WorkerName[]): Map<string, string[]> {
+  const suite = SUITE[scenario.application];
+  const lines = new Map<string, string[]>();
+  for (const worker of workers) {
+    const records = new RecordSequence(suite.files ? fileStreamId(worker) : generatedId(worker), scenario.keys);
+    const values = new Map<string, number[]>();
+    for (let i = 0; i < scenario.messages; i++) {
+      const { key, value } = records.next();
+      const list = values.get(key);
+      if (list === undefined) values.set(key, [value]);
+      else list.push(value);
+    }
+    for (const [key, list] of values) lines.set(suite.outputKey(key), suite.model(key, list));
+  }
+  return lines;
+}
+
+/** Looks at what is visible in files whenever it has changed. */
+export function duringFiles(observation: Observation, scenario: Scenario): () => Violation[] {
+  const expected = expectedLines(scenario, observation.workers);
+  /** Of each worker: the text that was judged, and how many lines of each key it has. */
+  const seen = new Map<WorkerName, { text: string; counts: Map<string, number> }>();
+  return () => {
+    const violations: Violation[] = [];
+    for (const [worker, text] of observation.visible) {
+      let before = seen.get(worker);
+      if (before?.text === text) continue;
+      // A name that was not durable goes with the power, and comes back with the recovery.
+      if (before === undefined || !text.startsWith(before.text)) before = { text: "", counts: new Map() };
+      const { counts } = before;
+      const why = judge(text, before.text.length, counts, worker, expected, observation, scenario);
+      seen.set(worker, { text, counts });
+      if (why !== null) violations.push({ oracle: "O-SEQ", timeMs: observation.timeMs, text: `${worker}: ${why}` });
+    }
+    return violations;
+  };
+}
+
+function judge(
+  text: string,
+  from: number,
+  counts: Map<string, number>,
+  worker: WorkerName,
+  expected: ReadonlyMap<string, readonly string[]>,
+  observation: Observation,
+  scenario: Scenario,
+): string | null {
+  if (text !== "" && !text.endsWith("\n")) return "a visible file ends in the middle of a line";
+  const suite = SUITE[scenario.application];
+  for (const line of text.slice(from).split("\n").slice(0, -1)) {
+    const key = line.slice(0, Math.max(0, line.indexOf(" ")));
+    const count = counts.get(key) ?? 0;
+    const due = expected.get(key)?.[count];
+    if (line !== due) return `"${line}" is visible where "${due ?? "nothing"}" was to come`;
+    counts.set(key, count + 1);
+    if (count > 0) continue;
+    const input = suite.inputKey(key);
+    const owner = pathOf(input, observation, scenario)!.at(-1)!;
+    if (owner !== worker) return `key ${key} belongs to ${owner}`;
+  }
+  return null;
+}
+
+export function checkFilesComplete(observation: Observation, scenario: Scenario): Violation[] {
+  if (observation.ending?.quietMs == null) return [];
+  let missing = 0;
+  for (const lines of expectedLines(scenario, observation.workers).values()) missing += lines.length;
+  for (const text of observation.visible.values()) missing -= text.split("\n").length - 1;
+  if (missing === 0) return [];
+  const text = `${missing} lines are missing in the files at the end`;
+  return [{ oracle: "O-MODEL", timeMs: observation.timeMs, text }];
+}
+
+export function checkSink(observation: Observation, scenario: Scenario, oracle: "O-MODEL" | "O-SEQ"): Violation[] {
+  const violations: Violation[] = [];
+  const found = linesByKey(observation);
+  const expected = expectedLines(scenario, observation.workers);
+  for (const [key, [line]] of found) {
+    if (expected.has(key)) continue;
+    violations.push({ oracle, timeMs: line!.timeMs, text: `a line of a key that nobody made: "${line!.text}"` });
+  }
+  for (const [key, due] of expected) {
+    if (violations.length >= REPORTED_MAX) break;
+    const lines = found.get(key) ?? [];
+    const owner = pathOf(SUITE[scenario.application].inputKey(key), observation, scenario)!.at(-1)!;
+    const why =
+      oracle === "O-SEQ" ? judgeSteps(due, lines, owner, observation) : judgeComplete(due, lines, owner, observation);
+    if (why !== null) violations.push({ oracle, timeMs: lines.at(-1)?.timeMs ?? 0, text: `key ${key}: ${why}` });
+  }
+  return violations;
+}
+
+function judgeSteps(
+  due: readonly string[],
+  lines: readonly KeyLine[],
+  owner: WorkerName,
+  observation: Observation,
+): string | null {
+  const recoveries = observation.log.filter(
+    ({ worker, code }) => worker === owner && code === "recovery_started",
+  ).length;
+  let at = 0;
+  let back = 0;
+  let connection = 0;
+  for (const line of lines) {
+    const place = due.indexOf(line.text);
+    if (place < 0) return `"${line.text}" is a line that an undisturbed run does not put out`;
+    if (place < at) back++;
+    else if (place > at && !sinkWasCut(owner, connection, line.connection.number, observation)) {
+      return `"${line.text}" came where "${due[at]}" was to come`;
+    }
+    at = place + 1;
+    connection = line.connection.number;
+  }
+  return back > recoveries ? `it stepped back ${back} times, with ${recoveries} recoveries` : null;
+}
+
+function judgeComplete(
+  due: readonly string[],
+  lines: readonly KeyLine[],
+  owner: WorkerName,
+  observation: Observation,
+): string | null {
+  if (observation.ending?.quietMs == null) return null;
+  if (observation.connections.some(({ worker, end }) => worker === owner && end !== "ended")) return null;
+  const seen = new Set(lines.map(({ text }) => text));
+  const missing = due.filter((line) => !seen.has(line));
+  return missing.length === 0 ? null : `${missing.length} lines are missing, the first of them "${missing[0]}"`;
+}
