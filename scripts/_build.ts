@@ -5,6 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wri
 import { basename } from "node:path";
 
 const SPLIT = ["worker", "store", "shutdown"] as const;
+/** A build for tests, which no release contains anything of. */
+const FAILPOINT_ENTRY = "test/sim/twin/failpoint_worker.ts";
 const TARGETS = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"] as const;
 /** Deno's names for them. */
 const DENO_TARGETS: Readonly<Record<string, string>> = {
@@ -32,13 +34,14 @@ const TIMEOUT_MS = 300_000;
 interface Request {
   readonly all: boolean;
   readonly split: boolean;
+  readonly failpoints: boolean;
   readonly compiler: "bun" | "deno";
 }
 
 /** An executable to make. */
 interface Product {
   readonly output: string;
-  /** `main`, `worker`, ...: which entry under `src/cli/`. */
+  /** `main`, `worker`, ...: which entry under `src/cli/`; or the path of one. */
   readonly entry: string;
   /** `null`: this machine. */
   readonly target: string | null;
@@ -57,18 +60,21 @@ function leave(status: number, text: string): never {
 function readRequest(args: readonly string[]): Request {
   let all = false;
   let split = false;
+  let failpoints = false;
   let compiler: Request["compiler"] = "bun";
   for (let index = 0; index < args.length; index++) {
     const argument = args[index]!;
     if (argument === "--all") all = true;
     else if (argument === "--split") split = true;
+    else if (argument === "--failpoints") failpoints = true;
     else if (argument === "--with" || argument.startsWith("--with=")) {
       const name = argument === "--with" ? args[++index] : argument.slice("--with=".length);
       if (name !== "bun" && name !== "deno") leave(2, `--with ${name ?? ""}: expected bun or deno`);
       compiler = name;
     } else leave(2, `unknown argument ${argument}; see scripts/build --help`);
   }
-  return { all, split, compiler };
+  if (failpoints && (all || split || compiler !== "bun")) leave(2, "--failpoints goes with no other option");
+  return { all, split, failpoints, compiler };
 }
 
 /** Of everything that decides what the executables do; the same for all machines. */
@@ -81,7 +87,8 @@ function computeBuildId(compiler: string): string {
   return digest.digest("hex").slice(0, 32);
 }
 
-function listProducts({ all, split }: Request): Product[] {
+function listProducts({ all, split, failpoints }: Request): Product[] {
+  if (failpoints) return [{ entry: FAILPOINT_ENTRY, target: null, output: "dist/tammar-failpoints" }];
   const entries = split
     ? SPLIT.map((entry) => ({ entry, name: `tammar-${entry}` }))
     : [{ entry: "main", name: "tammar" }];
@@ -117,9 +124,13 @@ function run(command: string, args: readonly string[]): Outcome {
   return { built: status === 0, text: error === undefined ? `${stdout}${stderr}`.trim() : error.message };
 }
 
+function bunEntry({ entry }: Product): string {
+  if (entry.endsWith(".ts")) return entry;
+  return entry === "main" ? "src/cli/main_bun.ts" : `src/cli/entry_${entry}.ts`;
+}
+
 function buildWithBun(product: Product, buildId: string): Outcome {
   const native = product.target === null || product.target === THIS_MACHINE;
-  const entry = product.entry === "main" ? "src/cli/main_bun.ts" : `src/cli/entry_${product.entry}.ts`;
   const outcome = replace(product.output, (temporary) =>
     run("node_modules/.bin/bun", [
       "build",
@@ -128,7 +139,7 @@ function buildWithBun(product: Product, buildId: string): Outcome {
       ...BUN_SETTINGS,
       ...(native ? BUN_BYTECODE : []),
       `--define=TAMMAR_BUILD_ID=${JSON.stringify(buildId)}`,
-      entry,
+      bunEntry(product),
       `--outfile=${temporary}`,
     ]),
   );

@@ -44,7 +44,7 @@ export interface ClusterHooks {
 interface Running {
   readonly record: ProcessRecord;
   readonly process: StageProcess;
-  status: (() => WorkerStatus) | null;
+  status: (() => WorkerStatus | null) | null;
 }
 
 export class SimulatedCluster {
@@ -222,11 +222,12 @@ export class SimulatedCluster {
     if (this.suite.files) this.#readFiles();
     for (const [worker, running] of this.#running) {
       if (!running.process.alive) {
-        this.#ended(running, "exit", running.process.exited!.status);
+        this.#ended(running, "exit", running.process.exited?.status ?? null);
         continue;
       }
-      if (running.status === null) continue;
-      const { clusterId, members, status } = running.status();
+      const said = running.status?.() ?? null;
+      if (said === null) continue;
+      const { clusterId, members, status } = said;
       const process = running.record.number;
       this.observation.samples.push({ timeMs, worker, process, clusterId, members, status: status as RichStatus });
     }
@@ -265,7 +266,7 @@ export class SimulatedCluster {
     };
   }
 
-  #left(running: Running, status: number, failure: Failure | null): void {
+  #left(running: Running, status: number | null, failure: Failure | null): void {
     const { record } = running;
     if (failure !== null) {
       record.errorCode = failure.code;
@@ -275,7 +276,7 @@ export class SimulatedCluster {
         this.observation.uncaught.push({ timeMs: this.world.now(), worker: record.worker, text });
       }
     }
-    this.#ended(running, "exit", status);
+    this.#ended(running, status === null ? "signal" : "exit", status);
   }
 
   #passed(point: CrashPoint, worker: WorkerName): void {

@@ -8,7 +8,7 @@ import type { DiskErrorCode, Millis, Runtime, SignalName } from "../runtime/runt
 import type { DiskOperation, DiskOptions } from "../runtime/virtual/disk.ts";
 import type { Arrival, ConnectionView, Way } from "../runtime/virtual/network.ts";
 import type { WorkerConfig } from "../worker/config.ts";
-import type { WorkerHooks } from "../worker/crash_points.ts";
+import type { WorkerHooks, WorkerStatus } from "../worker/crash_points.ts";
 
 /** One process of a worker, or of the environment. */
 export interface StageProcess {
@@ -81,9 +81,13 @@ export interface Failure {
 /** Told of one process of a worker. */
 export interface WorkerWatch {
   readonly log: Log;
-  readonly hooks: Required<WorkerHooks>;
-  /** It left by itself. */
-  readonly left: (status: number, failure: Failure | null) => void;
+  readonly hooks: {
+    readonly reached: WorkerHooks["reached"];
+    /** `read` gives null while nothing recent is known. */
+    readonly observable: (read: () => WorkerStatus | null) => void;
+  };
+  /** It left by itself, or (null) by a signal that it did not handle. */
+  readonly left: (status: number | null, failure: Failure | null) => void;
 }
 
 export interface Stage {

@@ -3,6 +3,7 @@ import { EXIT, type ExitStatus, TammarError } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../../worker/config.ts";
+import { NO_HOOKS, type WorkerHooks } from "../../worker/crash_points.ts";
 import { runWorker } from "../../worker/worker.ts";
 import { applicationDigest } from "../application_digest.ts";
 import { buildId } from "../build_id.ts";
@@ -30,13 +31,21 @@ export interface CompiledIn {
   readonly buildId: string;
 }
 
+/** For builds made for tests, which no release is: changes what the command line said, and watches from inside. */
+export interface Instruments {
+  readonly adjust: (config: WorkerConfig) => WorkerConfig;
+  readonly hooks: WorkerHooks;
+}
+
+const NO_INSTRUMENTS: Instruments = { adjust: (config) => config, hooks: NO_HOOKS };
+
 /** How long the log may take at the end, when its reader is slow. */
 const FLUSH_MS = 1_000;
 
 export const worker: Command = workerCommand(null);
 
 /** The command that runs a worker; `compiledIn`: of this application, instead of one that is named on the command line. */
-export function workerCommand(compiledIn: CompiledIn | null): Command {
+export function workerCommand(compiledIn: CompiledIn | null, instruments = NO_INSTRUMENTS): Command {
   const options =
     compiledIn === null ? WORKER_OPTIONS : WORKER_OPTIONS.filter((option) => option.name !== "application-module");
   const module = compiledIn === null ? "--application-module ./alerts.ts " : "";
@@ -55,7 +64,7 @@ export function workerCommand(compiledIn: CompiledIn | null): Command {
         await print(invocation.runtime.host, await help(command, invocation, compiledIn));
         return EXIT.done;
       }
-      return runOneWorker(invocation, compiledIn);
+      return runOneWorker(invocation, compiledIn, instruments);
     },
   };
   return command;
@@ -78,7 +87,11 @@ async function help(command: Command, invocation: Invocation, compiledIn: Compil
   }
 }
 
-async function runOneWorker({ runtime, args }: Invocation, compiledIn: CompiledIn | null): Promise<ExitStatus> {
+async function runOneWorker(
+  { runtime, args }: Invocation,
+  compiledIn: CompiledIn | null,
+  instruments: Instruments,
+): Promise<ExitStatus> {
   const { workingDir } = runtime.host;
   const options = readWorkerOptions(args, { workingDir, applicationCompiledIn: compiledIn !== null });
   const loaded = compiledIn ?? (await load(runtime, options.applicationModule!));
@@ -104,7 +117,7 @@ async function runOneWorker({ runtime, args }: Invocation, compiledIn: CompiledI
     timing: DEFAULT_TIMING,
     limits: DEFAULT_LIMITS,
   };
-  return superviseWorker(runtime, config, options, checked.warnings);
+  return superviseWorker(runtime, instruments.adjust(config), options, checked.warnings, instruments.hooks);
 }
 
 async function load(runtime: Runtime, module: string): Promise<CompiledIn> {
@@ -117,13 +130,14 @@ async function superviseWorker(
   config: WorkerConfig,
   options: WorkerOptions,
   warnings: readonly string[],
+  hooks: WorkerHooks,
 ): Promise<ExitStatus> {
   const { host, clock } = runtime;
   const log = createLogger(host, clock, { level: options.logLevel, format: options.logFormat, worker: config.name });
   host.onUncaught((error) => void fail(runtime, log, error).then((status) => host.exit(status)));
   for (const warning of warnings) log.warn("option_ignored", warning);
   try {
-    const status = await runWorker(config, runtime, log);
+    const status = await runWorker(config, runtime, log, hooks);
     await log.flush(FLUSH_MS);
     return status;
   } catch (error) {

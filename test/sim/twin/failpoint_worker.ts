@@ -1,0 +1,75 @@
+/**
+ * `dist/tammar-failpoints`: the command `worker` in a build for tests, which can stop or kill itself at any crash point, dials
+ * through a proxy and says how it is. Nothing of this is in a release: there is no way in from its entries.
+ */
+import { writeSync } from "node:fs";
+import process from "node:process";
+import * as library from "../../../mod.ts";
+import { type Instruments, workerCommand } from "../../../src/cli/commands/worker.ts";
+import { runCommand } from "../../../src/cli/run_command.ts";
+import * as run from "../../../src/cli/run_refused.ts";
+import { createBunRuntime } from "../../../src/runtime/bun.ts";
+import type { Runtime } from "../../../src/runtime/runtime.ts";
+import type { CrashPoint, WorkerStatus } from "../../../src/worker/crash_points.ts";
+import { dialThrough } from "./dial.ts";
+import {
+  FAILPOINT_VARIABLE,
+  type Failpoint,
+  parseFailpoints,
+  REPORT_PREFIX,
+  TWIN_VARIABLE,
+  type TwinReport,
+  type TwinSettings,
+} from "./failpoints.ts";
+
+const STDERR = 2;
+
+function report(what: TwinReport): void {
+  writeSync(STDERR, `${REPORT_PREFIX}${JSON.stringify(what)}\n`);
+}
+
+/** The signal is for the whole process: whichever thread gets it, this one is held meanwhile. */
+function endHere(signal: "SIGSTOP" | "SIGKILL", holdMs: number): void {
+  process.kill(process.pid, signal);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, holdMs);
+}
+
+function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | null): Instruments {
+  const passages = new Map<CrashPoint, number>();
+  const asked = new Set(failpoints.map(({ point }) => point));
+  const reached = (point: CrashPoint): void => {
+    if (!asked.has(point)) return;
+    const n = (passages.get(point) ?? 0) + 1;
+    passages.set(point, n);
+    const hit = failpoints.find((failpoint) => failpoint.point === point && failpoint.n === n);
+    report({ kind: "passed", point, stops: hit?.action === "stop" });
+    if (hit?.action === "kill") endHere("SIGKILL", 60_000);
+    if (hit?.action === "stop") endHere("SIGSTOP", 20);
+  };
+  const observable = (read: () => WorkerStatus): void => {
+    if (settings === null) return;
+    const tell = () => report({ kind: "status", ...read() });
+    tell();
+    setInterval(tell, settings.statusMs).unref();
+  };
+  return {
+    adjust: (config) =>
+      settings === null
+        ? config
+        : { ...config, limits: { ...config.limits, ...settings.limits }, checkpoints: settings.checkpoints },
+    hooks: { reached, observable },
+  };
+}
+
+function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime {
+  if (settings === null) return runtime;
+  const connect = dialThrough(runtime, settings.proxy, settings.machine);
+  return { ...runtime, net: { listen: (options) => runtime.net.listen(options), connect } };
+}
+
+const failpoints = parseFailpoints(process.env[FAILPOINT_VARIABLE] ?? "");
+const text = process.env[TWIN_VARIABLE];
+const settings = text === undefined ? null : (JSON.parse(text) as TwinSettings);
+const runtime = instrumented(createBunRuntime({ library, run }), settings);
+const args = runtime.host.args[0] === "worker" ? runtime.host.args.slice(1) : runtime.host.args;
+await runCommand(runtime, workerCommand(null, instruments(failpoints, settings)), args, "tammar-failpoints");

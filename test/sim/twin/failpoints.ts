@@ -1,0 +1,57 @@
+/**
+ * What a test build is told and what it tells, in words that both sides share.
+ *
+ * `TAMMAR_FAILPOINT`: crash points and what happens there, `point#n=stop,point#n=kill`: when this process gets to the point
+ * for the n-th time it stops itself (SIGSTOP, until it is told to go on) or kills itself (SIGKILL).
+ *
+ * `TAMMAR_TWIN`: JSON, see `TwinSettings`. Reports go to standard error, one line each, beginning with `@twin `.
+ */
+import type { Address, Millis } from "../../../src/runtime/runtime.ts";
+import type { CheckpointSettings, Limits } from "../../../src/worker/config.ts";
+import { CRASH_POINTS, type CrashPoint, type WorkerStatus } from "../../../src/worker/crash_points.ts";
+
+export const FAILPOINT_VARIABLE = "TAMMAR_FAILPOINT";
+export const TWIN_VARIABLE = "TAMMAR_TWIN";
+export const REPORT_PREFIX = "@twin ";
+
+export interface Failpoint {
+  readonly point: CrashPoint;
+  /** Passages in this process, from 1. */
+  readonly n: number;
+  readonly action: "stop" | "kill";
+}
+
+export interface TwinSettings {
+  readonly machine: string;
+  /** All connections go through it. */
+  readonly proxy: Address;
+  readonly limits: Partial<Limits>;
+  readonly checkpoints: CheckpointSettings;
+  /** How often it says how it is. */
+  readonly statusMs: Millis;
+}
+
+export type TwinReport =
+  /** It got to a point that it was asked about. */
+  | { readonly kind: "passed"; readonly point: CrashPoint; readonly stops: boolean }
+  | ({ readonly kind: "status" } & WorkerStatus);
+
+/** @throws {Error} Which entry is wrong. */
+export function parseFailpoints(text: string): Failpoint[] {
+  return text
+    .split(",")
+    .filter((entry) => entry !== "")
+    .map((entry) => {
+      const [, point = "", n = "", action = ""] = /^([a-z0-9_.]+)#([1-9][0-9]*)=(stop|kill)$/.exec(entry) ?? [];
+      if (!(CRASH_POINTS as readonly string[]).includes(point)) {
+        throw new Error(
+          `${FAILPOINT_VARIABLE}: ${entry} is not POINT#N=stop or POINT#N=kill with a crash point's name`,
+        );
+      }
+      return { point: point as CrashPoint, n: Number(n), action: action as "stop" | "kill" };
+    });
+}
+
+export function showFailpoints(failpoints: readonly Failpoint[]): string {
+  return failpoints.map(({ point, n, action }) => `${point}#${n}=${action}`).join(",");
+}

@@ -1,0 +1,172 @@
+/** One process of a worker: the test build, started with the operator's own options, watched and ended by its id. */
+import { type ChildProcess, spawn } from "node:child_process";
+import process from "node:process";
+import { EXIT } from "../../../src/base/errors.ts";
+import type { Log } from "../../../src/base/log.ts";
+import type { Millis, SignalName } from "../../../src/runtime/runtime.ts";
+import type { Failure, StageProcess, WorkerWatch } from "../../../src/simulation/stage.ts";
+import type { WorkerStatus } from "../../../src/worker/crash_points.ts";
+import { REPORT_PREFIX, type TwinReport } from "./failpoints.ts";
+
+/** What it said of itself counts for so long. */
+const STATUS_MS_MAX: Millis = 1_000;
+const OUTPUT_KEPT_MAX = 64 * 1024;
+
+export interface WorkerCommand {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+interface LogLine {
+  readonly level: keyof Log;
+  readonly code: string;
+  readonly text: string;
+}
+
+export class WorkerProcess implements StageProcess {
+  /** Resolves when it is gone and all that it said was read. */
+  readonly gone: Promise<void>;
+  readonly #watch: WorkerWatch;
+  #child: ChildProcess | null = null;
+  #alive = true;
+  #exited: { readonly status: number } | null = null;
+  #killed = false;
+  #signalled = false;
+  #failure: LogLine | null = null;
+  #status: { readonly at: Millis; readonly status: WorkerStatus } | null = null;
+  #paused: ReturnType<typeof setTimeout> | null = null;
+  #stderr = "";
+
+  /**
+   * @param command Asked for when its predecessor is gone.
+   * @param ready Of its predecessor: ports, locks and files are free.
+   */
+  constructor(ready: Promise<void>, command: () => Promise<WorkerCommand>, watch: WorkerWatch) {
+    this.#watch = watch;
+    this.gone = this.#run(ready, command);
+  }
+
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  get exited(): { readonly status: number } | null {
+    return this.#exited;
+  }
+
+  kill(): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    this.#killed = true;
+    this.#send("SIGKILL");
+  }
+
+  signal(name: SignalName): void {
+    this.#signalled = true;
+    this.#send(name);
+  }
+
+  pause(durationMs: Millis): void {
+    if (!this.#alive) return;
+    if (this.#paused !== null) clearTimeout(this.#paused);
+    this.#send("SIGSTOP");
+    this.#paused = setTimeout(() => {
+      this.#paused = null;
+      this.#send("SIGCONT");
+    }, durationMs);
+  }
+
+  async #run(ready: Promise<void>, command: () => Promise<WorkerCommand>): Promise<void> {
+    await ready;
+    const { file, args, env } = await command();
+    // Killed before it was there.
+    if (this.#killed) return;
+    const child = spawn(file, args, {
+      env: { ...process.env, NO_COLOR: "1", ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child = child;
+    byLine(child.stdout!, (line) => this.#logged(line));
+    byLine(child.stderr!, (line) => this.#said(line));
+    await new Promise<void>((resolve) => {
+      child.once("error", (error) => {
+        this.#stderr += `${error.message}\n`;
+        this.#left(127, null);
+        resolve();
+      });
+      child.once("close", (status, signal) => {
+        this.#left(status, signal);
+        resolve();
+      });
+    });
+  }
+
+  #send(name: NodeJS.Signals): void {
+    const child = this.#child;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    child.kill(name);
+  }
+
+  #logged(line: string): void {
+    let entry: LogLine;
+    try {
+      entry = JSON.parse(line) as LogLine;
+    } catch {
+      this.#stderr = `${this.#stderr}${line}\n`.slice(-OUTPUT_KEPT_MAX);
+      return;
+    }
+    if (entry.level === "error") this.#failure = entry;
+    this.#watch.log[entry.level](entry.code, entry.text);
+  }
+
+  #said(line: string): void {
+    if (!line.startsWith(REPORT_PREFIX)) {
+      this.#stderr = `${this.#stderr}${line}\n`.slice(-OUTPUT_KEPT_MAX);
+      return;
+    }
+    const report = JSON.parse(line.slice(REPORT_PREFIX.length)) as TwinReport;
+    if (report.kind === "status") {
+      if (this.#status === null) this.#watch.hooks.observable(() => this.#fresh());
+      this.#status = { at: performance.now(), status: report };
+      return;
+    }
+    this.#watch.hooks.reached(report.point);
+    if (report.stops && this.#paused === null) this.#send("SIGCONT");
+  }
+
+  #fresh(): WorkerStatus | null {
+    const last = this.#status;
+    return last === null || performance.now() - last.at > STATUS_MS_MAX ? null : last.status;
+  }
+
+  #left(status: number | null, signal: NodeJS.Signals | null): void {
+    if (this.#paused !== null) clearTimeout(this.#paused);
+    this.#paused = null;
+    if (this.#killed) return;
+    const byUs = signal !== null && this.#signalled;
+    const code = byUs ? null : (status ?? EXIT.bug);
+    if (code !== null) this.#exited = { status: code };
+    this.#watch.left(code, code === EXIT.done || byUs ? null : this.#failureOf(code, signal));
+    this.#alive = false;
+  }
+
+  #failureOf(status: number | null, signal: NodeJS.Signals | null): Failure {
+    const text = this.#failure?.text ?? (this.#stderr.trim() || `ended by ${signal ?? status} without a word`);
+    const code = this.#failure?.code ?? "bug";
+    return { code, text, uncaught: status === EXIT.bug ? text : null };
+  }
+}
+
+function byLine(stream: NodeJS.ReadableStream, take: (line: string) => void): void {
+  let rest = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) take(line);
+  });
+  stream.on("end", () => {
+    if (rest !== "") take(rest);
+  });
+}
