@@ -251,7 +251,8 @@ function findTests(path: string): string[] {
     .sort();
 }
 
-const isCluster = (path: string): boolean => path.startsWith("test/cluster/");
+const isTwin = (path: string): boolean => path.startsWith("test/sim/twin/");
+const isCluster = (path: string): boolean => path.startsWith("test/cluster/") || isTwin(path);
 
 const args = process.argv.slice(2);
 let calledFrom = root;
@@ -292,7 +293,11 @@ for (const runner of ["bun", "deno"] as const) {
 
 const clusters = quick ? [] : files.filter(isCluster);
 if (clusters.length > 0) {
-  const built = await runCommand("scripts/build", ["scripts/build"], 300_000, false);
+  let built = await runCommand("scripts/build", ["scripts/build"], 300_000, false);
+  if (clusters.some(isTwin)) {
+    built =
+      (await runCommand("scripts/build --failpoints", ["scripts/build", "--failpoints"], 300_000, false)) && built;
+  }
   if (built) {
     say(`clusters of real processes: ${clusters.length} files`);
     for (const path of clusters) await runTestFile("bun", path, clusterFileMs, { label: "real" });

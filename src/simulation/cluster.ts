@@ -28,6 +28,7 @@ import { generatedId, INPUT_FILE, inputText, OUTPUT_FOLDER, SUITE, type SuiteApp
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
 const SINK = "sink";
+const RESILIENCE_DIR = "/tmp";
 
 const PROBE_KEYS = 3;
 const PROBE_MESSAGES = 30;
@@ -173,7 +174,7 @@ export class SimulatedCluster {
     const machine = this.machines.get(name)!;
     machine.powerOn();
     machine.startProcess(async ({ disk }) => {
-      await carryOutClean(disk, await planClean(disk, this.#stage.resilienceDirOf(name)));
+      await carryOutClean(disk, await planClean(disk, RESILIENCE_DIR));
     });
   }
 
@@ -187,11 +188,10 @@ export class SimulatedCluster {
 
   /** What the worker has saved. */
   filesOf(name: WorkerName): string[] {
-    const folder = `${this.#stage.resilienceDirOf(name)}/`;
     return this.machines
       .get(name)!
       .disk.paths()
-      .filter((path) => path.startsWith(folder) && !path.endsWith("/"));
+      .filter((path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/"));
   }
 
   /** Whoever reads the output of `transfers` at this moment. */
@@ -324,7 +324,7 @@ export class SimulatedCluster {
         ]),
       ),
       outputs: [{ host: SINK, port: PORTS.sink }],
-      resilienceDir: this.#stage.resilienceDirOf(name),
+      resilienceDir: RESILIENCE_DIR,
       application: this.suite.build({ keys, messages }),
       applicationOptions: {},
       rawArguments: [],

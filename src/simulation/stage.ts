@@ -2,7 +2,6 @@
  * Where a scenario takes place: what a run needs of machines, processes, disks and the network between them. The virtual
  * world is one such stage; real processes behind a proxy are another, so that both play the same scenario files.
  */
-import type { WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { DiskErrorCode, Millis, Runtime, SignalName } from "../runtime/runtime.ts";
 import type { DiskOperation, DiskOptions } from "../runtime/virtual/disk.ts";
@@ -24,7 +23,7 @@ export interface StageProcess {
 export interface StageDisk {
   fault: ((operation: DiskOperation, path: string) => DiskErrorCode | null) | null;
   spaceBytes: number;
-  /** Every file and folder of a worker; folders end in `/`. */
+  /** Every file and folder, by absolute path of its machine; folders end in `/`. */
   paths(): string[];
   peek(path: string): Uint8Array | null;
   put(path: string, content: Uint8Array): void;
@@ -94,6 +93,5 @@ export interface Stage {
   readonly world: StageWorld;
   /** Real time passes, and globals are what it passes by. */
   readonly isReal: boolean;
-  resilienceDirOf(worker: WorkerName): string;
   startWorker(machine: StageMachine, config: WorkerConfig, watch: WorkerWatch): StageProcess;
 }

@@ -16,7 +16,6 @@ export function virtualStage(scenario: Scenario, onStep: ((line: TraceLine) => v
       ...(onStep === undefined ? {} : { onStep }),
     }),
     isReal: false,
-    resilienceDirOf: () => "/tmp",
     startWorker: (machine, config, watch) => machine.startProcess((runtime) => runOne(config, runtime, watch)),
   };
 }

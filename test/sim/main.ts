@@ -8,6 +8,7 @@ import { determinism } from "./commands/determinism.ts";
 import { replay, show, shrink } from "./commands/replay.ts";
 import { run } from "./commands/run.ts";
 import { slice } from "./commands/slice.ts";
+import { twin } from "./commands/twin.ts";
 import type { Context } from "./context.ts";
 
 type Command = (context: Context, args: readonly string[]) => number | Promise<number>;
@@ -19,6 +20,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   crashpoints: crashPoints,
   determinism,
   slice,
+  twin,
   show,
 };
 

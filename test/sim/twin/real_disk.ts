@@ -1,7 +1,8 @@
-/** The folder of one worker, as a scenario and its checker see it: only what can be done to files from outside. */
+/** The disk of one machine is a folder, which is what the machine calls `/`. Only what can be done to files from outside. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { Disk } from "../../../src/runtime/runtime.ts";
 import type { StageDisk } from "../../../src/simulation/stage.ts";
 
 /** Of a worker whose disk is to be full. */
@@ -11,27 +12,33 @@ const FILLER = ".filler";
 export class RealDisk implements StageDisk {
   /** Never asked: the operating system does what it does. */
   fault: StageDisk["fault"] = null;
-  readonly folder: string;
+  /** What `/` really is. */
+  readonly root: string;
   readonly #small: boolean;
 
   /** @param small Is it to become full? Then it is a small file system of its own. */
-  constructor(folder: string, small: boolean) {
-    this.folder = folder;
+  constructor(root: string, small: boolean) {
+    this.root = root;
     this.#small = small;
-    mkdirSync(folder, { recursive: true });
+    mkdirSync(root, { recursive: true });
     if (small) {
-      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${SMALL_DISK_BYTES},mode=0700`, "tammar-twin", folder], {
+      execFileSync("mount", ["-t", "tmpfs", "-o", `size=${SMALL_DISK_BYTES},mode=0700`, "tammar-twin", root], {
         stdio: "pipe",
       });
     }
+    mkdirSync(this.real("/tmp"));
+  }
+
+  real(path: string): string {
+    return join(this.root, path);
   }
 
   set spaceBytes(bytes: number) {
-    const filler = join(this.folder, FILLER);
+    const filler = this.real(FILLER);
     rmSync(filler, { force: true });
     if (!Number.isFinite(bytes)) return;
     if (!this.#small) throw new Error("This disk cannot be filled: it is not a file system of its own");
-    const { bavail, bsize } = statfsSync(this.folder);
+    const { bavail, bsize } = statfsSync(this.root);
     const free = Math.max(0, Math.floor((bytes - this.usedBytes()) / bsize));
     writeFileSync(filler, new Uint8Array(Math.max(0, bavail - free) * bsize));
   }
@@ -43,27 +50,27 @@ export class RealDisk implements StageDisk {
   usedBytes(): number {
     return this.paths()
       .filter((path) => !path.endsWith("/"))
-      .reduce((sum, path) => sum + statSync(path).size, 0);
+      .reduce((sum, path) => sum + statSync(this.real(path)).size, 0);
   }
 
   paths(): string[] {
     const found: string[] = [];
     const walk = (folder: string): void => {
-      for (const entry of readdirSync(folder, { withFileTypes: true })) {
-        const path = join(folder, entry.name);
+      for (const entry of readdirSync(this.real(folder), { withFileTypes: true })) {
+        const path = `${folder}${entry.name}`;
         if (entry.isDirectory()) {
           found.push(`${path}/`);
-          walk(path);
+          walk(`${path}/`);
         } else if (entry.name !== FILLER) found.push(path);
       }
     };
-    walk(this.folder);
+    walk("/");
     return found.sort();
   }
 
   peek(path: string): Uint8Array | null {
     try {
-      return new Uint8Array(readFileSync(path));
+      return new Uint8Array(readFileSync(this.real(path)));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
       throw error;
@@ -71,17 +78,33 @@ export class RealDisk implements StageDisk {
   }
 
   put(path: string, content: Uint8Array): void {
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, content);
+    mkdirSync(dirname(this.real(path)), { recursive: true });
+    writeFileSync(this.real(path), content);
   }
 
   stall(): void {
     throw new Error("A real disk cannot be told to stall");
   }
 
+  /** For code of the environment, in place of its own disk. */
+  rooted(disk: Disk): Disk {
+    return {
+      readFile: (path, lengthMax) => disk.readFile(this.real(path), lengthMax),
+      open: (path, mode) => disk.open(this.real(path), mode),
+      list: (path) => disk.list(this.real(path)),
+      stat: (path) => disk.stat(this.real(path)),
+      rename: (from, to) => disk.rename(this.real(from), this.real(to)),
+      remove: (path) => disk.remove(this.real(path)),
+      makeDir: (path) => disk.makeDir(this.real(path)),
+      removeDir: (path) => disk.removeDir(this.real(path)),
+      syncDir: (path) => disk.syncDir(this.real(path)),
+      lock: (path) => disk.lock(this.real(path)),
+    };
+  }
+
   close(): void {
-    if (this.#small) execFileSync("umount", ["-l", this.folder], { stdio: "pipe" });
-    rmSync(this.folder, { recursive: true, force: true });
+    if (this.#small) execFileSync("umount", ["-l", this.root], { stdio: "pipe" });
+    rmSync(this.root, { recursive: true, force: true });
   }
 }
 

@@ -107,10 +107,6 @@ export class RealStage implements Stage {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  resilienceDirOf(worker: string): string {
-    return this.#machine(worker).disk.folder;
-  }
-
   startWorker(machine: StageMachine, config: WorkerConfig, watch: WorkerWatch): StageProcess {
     const { name } = machine;
     const earlier = this.#workers.get(name) ?? [];
@@ -159,15 +155,16 @@ export class RealStage implements Stage {
     let machine = this.#machines.get(name);
     if (machine !== undefined) return machine;
     const number = this.#machines.size + 1;
+    const disk = this.#disk(name);
     machine = new RealMachine(
       name,
       `127.1.0.${number}`,
-      this.#disk(name),
+      disk,
       (main) =>
         new EnvironmentProcess(main, {
           machine: name,
           proxy: this.#proxy.address,
-          runtime: this.#runtime,
+          runtime: { ...this.#runtime, disk: disk.rooted(this.#runtime.disk) },
           bound: (port, real) => this.#bound(name, port, real),
           failed: (error) => void Promise.reject(error),
         }),
@@ -229,13 +226,14 @@ export class RealStage implements Stage {
 
   async #command(name: string, config: WorkerConfig): Promise<WorkerCommand> {
     const { application, keys, messages, limits } = this.#scenario;
+    const { disk } = this.#machine(name);
     const inputs = [...config.inputs].map(([source, { port }]) => `${source}@${this.#addressOf(name, port)}`);
     const args = [
       ...["--application-module", this.#application, "--suite", application],
       ...["--keys", `${keys}`, "--messages", `${messages}`],
       ...(inputs.length === 0 ? [] : ["--in", inputs.join(",")]),
       ...["--out", config.outputs.map(({ host, port }) => this.#addressOf(host, port)).join(",")],
-      ...["--resilience-dir", config.resilienceDir, "--external", this.#addressOf(name, PORTS.external)],
+      ...["--resilience-dir", disk.real(config.resilienceDir), "--external", this.#addressOf(name, PORTS.external)],
       ...(await this.#places(name, config)),
       ...["--log-format", "json", "--log-level", "debug"],
     ];
@@ -250,7 +248,7 @@ export class RealStage implements Stage {
       [TWIN_VARIABLE]: JSON.stringify(settings),
       [FAILPOINT_VARIABLE]: showFailpoints(this.#failpoints(name)),
     };
-    return { file: TEST_BUILD, args, env };
+    return { file: TEST_BUILD, args, env, workingDir: disk.root };
   }
 
   /** Workers other than the initializer listen on fresh ports at each start, as they do when none are given. */

@@ -16,6 +16,7 @@ export interface WorkerCommand {
   readonly file: string;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
+  readonly workingDir: string;
 }
 
 interface LogLine {
@@ -79,10 +80,11 @@ export class WorkerProcess implements StageProcess {
 
   async #run(ready: Promise<void>, command: () => Promise<WorkerCommand>): Promise<void> {
     await ready;
-    const { file, args, env } = await command();
+    const { file, args, env, workingDir } = await command();
     // Killed before it was there.
     if (this.#killed) return;
     const child = spawn(file, args, {
+      cwd: workingDir,
       env: { ...process.env, NO_COLOR: "1", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
