@@ -243,7 +243,7 @@ export class SourceConnection {
         return this.#hello(frame);
       case "notify":
         if (this.#state !== "streaming") break;
-        return this.#notify(frame.stream, frame.name, frame.point);
+        return this.#notify(frame.stream, frame.point);
       case "end_of_stream":
         if (this.#state !== "streaming") break;
         return this.#endOfStream(frame.stream);
@@ -267,8 +267,8 @@ export class SourceConnection {
     this.#send({ kind: "ok", credits: maxCredits });
   }
 
-  #notify(stream: bigint, name: Uint8Array, point: bigint): void {
-    if (!this.#streams.claim(this, stream, name)) return this.#refuse(stream, point);
+  #notify(stream: bigint, point: bigint): void {
+    if (!this.#streams.claim(this, stream)) return this.#refuse(stream, point);
     this.#notified.set(stream, point);
   }
 

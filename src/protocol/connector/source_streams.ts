@@ -22,6 +22,8 @@
  * Requests for the registry are collected in `takeRequests`; answers come back through `answered`, in any later call.
  */
 import type { Epoch } from "../../base/ids.ts";
+import { ByteReader } from "../../wire/byte_reader.ts";
+import { ByteWriter } from "../../wire/byte_writer.ts";
 import { NOTHING, type Point } from "../../wire/point.ts";
 import type { SourceConnection } from "./source_connection.ts";
 import type { CoveredStream, RegistryAnswer, RegistryRequest, RestoredStream } from "./stream_registry.ts";
@@ -36,16 +38,13 @@ export interface SourceStreamsOptions {
   readonly streamsMax?: number;
 }
 
-/** What is saved with a checkpoint, as plain data. */
+/** What is saved with a checkpoint, as plain data for CBOR, which has no integers of 64 bits. */
 export interface SourcePosition {
-  readonly streams: readonly SavedStream[];
+  /** For each stream: u64 id, u64 the last message that was taken in. */
+  readonly streams: Uint8Array;
 }
 
-export interface SavedStream {
-  readonly stream: bigint;
-  readonly name: Uint8Array;
-  readonly point: Point;
-}
+const SAVED_STREAM_BYTES = 16;
 
 type StreamState =
   | { readonly kind: "idle" }
@@ -64,8 +63,6 @@ const IDLE: StreamState = { kind: "idle" };
 /** One stream. A message id is compared with every record, so it is kept in halves: no bigint is made for it. */
 export class SourceStream {
   readonly id: bigint;
-  /** Opaque, for people. */
-  name: Uint8Array;
   state: StreamState = IDLE;
   covered: Point = NOTHING;
   /** `seen` at the barrier of the last snapshot. */
@@ -77,9 +74,8 @@ export class SourceStream {
   throughHigh = -1;
   throughLow = 0;
 
-  constructor(id: bigint, name: Uint8Array) {
+  constructor(id: bigint) {
     this.id = id;
-    this.name = name;
   }
 
   get seen(): Point {
@@ -160,15 +156,14 @@ export class SourceStreams {
   }
 
   /** A connection wants to open a stream. @returns `false`: refused at once. `true`: an answer follows. */
-  claim(connection: SourceConnection, id: bigint, name: Uint8Array): boolean {
+  claim(connection: SourceConnection, id: bigint): boolean {
     let stream = this.#streams.get(id);
     if (stream === undefined) {
       if (this.#streams.size >= this.#streamsMax) return false;
-      stream = new SourceStream(id, name.slice());
+      stream = new SourceStream(id);
       this.#streams.set(id, stream);
     }
     if (stream.state.kind !== "idle") return false;
-    stream.name = name.slice();
     const claim = ++this.#claim;
     stream.state = { kind: "claiming", claim, connection };
     this.#requests.push({ kind: "claim", claim, stream: id });
@@ -232,14 +227,16 @@ export class SourceStreams {
   /** The barrier of a checkpoint: behind what was handed on, before what follows. */
   snapshot(epoch: Epoch): SourcePosition {
     this.#cutEpoch = epoch;
-    const streams: SavedStream[] = [];
+    const saved = new ByteWriter();
     for (const stream of this.#streams.values()) {
       const point = stream.seen;
       stream.cut = point;
       if (stream.state.kind === "closing") stream.state.inCut = true;
-      if (point !== NOTHING) streams.push({ stream: stream.id, name: stream.name, point });
+      if (point === NOTHING) continue;
+      saved.u64(stream.id);
+      saved.u64(point);
     }
-    return { streams };
+    return { streams: saved.take() };
   }
 
   /**
@@ -264,11 +261,12 @@ export class SourceStreams {
   seek(position: SourcePosition | null): void {
     this.#streams.clear();
     this.#cutEpoch = null;
-    for (const { stream: id, name, point } of position?.streams ?? []) {
-      const stream = new SourceStream(id, name);
-      stream.covered = point;
-      stream.seen = point;
-      this.#streams.set(id, stream);
+    const saved = new ByteReader("the position of a connector source", position?.streams ?? new Uint8Array(0));
+    while (saved.remaining > 0) {
+      const stream = new SourceStream(saved.u64());
+      stream.seen = saved.u64();
+      stream.covered = stream.seen;
+      this.#streams.set(stream.id, stream);
     }
     this.announce();
   }
@@ -291,9 +289,7 @@ export class SourceStreams {
 export function readSourcePosition(saved: unknown): SourcePosition | null {
   if (saved === null) return null;
   const streams: unknown = (saved as Partial<SourcePosition>).streams;
-  const isSaved = ({ stream, name, point }: Partial<SavedStream>): boolean =>
-    typeof stream === "bigint" && name instanceof Uint8Array && typeof point === "bigint" && point >= 0n;
-  if (Array.isArray(streams) && streams.every(isSaved)) return { streams };
+  if (streams instanceof Uint8Array && streams.length % SAVED_STREAM_BYTES === 0) return { streams };
   throw new TypeError("Cannot seek a connector source: its position in the checkpoint is not a list of streams");
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readSourcePosition } from "../../../src/protocol/connector/source_streams.ts";
+import { decodeCbor, encodeCbor } from "../../../src/wire/cbor.ts";
 import { type ConnectorFrame, NOTHING_COVERED } from "../../../src/wire/connector.ts";
 import { frames, message, SourceBench, utf8 } from "./source_bench.ts";
 
@@ -260,7 +261,7 @@ test("a rollback sends greeted clients away and goes back to what was saved", ()
   assert.deepEqual(frames(connection), [{ kind: "restart", address: "10.0.0.1:7000" }]);
   assert.deepEqual([connection.closing?.code, stranger.closing], ["rolled_back", null]);
   bench.registry.reset(["w", "w2"]);
-  bench.streams.seek(readSourcePosition(structuredClone(position)));
+  bench.streams.seek(readSourcePosition(decodeCbor(encodeCbor(position))));
   bench.exchange();
   bench.send(stranger, hello());
   assert.deepEqual(bench.open(stranger, 1n), notifyAck(false, 1n, 0n));
@@ -291,7 +292,7 @@ test("without checkpoints only an end of stream is acknowledged, at once", () =>
 
 test("a position that is none is refused in words", () => {
   assert.equal(readSourcePosition(null), null);
-  for (const saved of [{}, { streams: 1 }, { streams: [{ stream: 1, name: utf8(""), point: 1n }] }, "x", undefined]) {
+  for (const saved of [{}, { streams: 1 }, { streams: [] }, { streams: new Uint8Array(17) }, "x", undefined]) {
     assert.throws(() => readSourcePosition(saved), TypeError);
   }
 });

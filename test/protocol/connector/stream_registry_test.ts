@@ -88,9 +88,9 @@ test("an answer that was meant for an older connection is dropped, as its claim 
   const options = { cookie: utf8(""), maxCredits: 5, refillCredits: 0 };
   const old = new SourceConnection(options, streams);
   const next = new SourceConnection(options, streams);
-  assert.ok(streams.claim(old, 1n, utf8("s")));
+  assert.ok(streams.claim(old, 1n));
   streams.releaseAll(old);
-  assert.ok(streams.claim(next, 1n, utf8("s")));
+  assert.ok(streams.claim(next, 1n));
   assert.deepEqual(
     streams.takeRequests().map((request) => [request.kind, "claim" in request ? request.claim : 0]),
     [
@@ -110,7 +110,7 @@ test("a worker takes in so many streams and no more", () => {
   const streams = new SourceStreams({ checkpoints: true, streamsMax: 2 });
   const connection = new SourceConnection({ cookie: utf8(""), maxCredits: 5, refillCredits: 0 }, streams);
   assert.deepEqual(
-    [1n, 2n, 3n].map((id) => streams.claim(connection, id, utf8("s"))),
+    [1n, 2n, 3n].map((id) => streams.claim(connection, id)),
     [true, true, false],
   );
 });
@@ -118,9 +118,9 @@ test("a worker takes in so many streams and no more", () => {
 test("when the registry begins anew it is told of open streams, and asked again what it did not answer", () => {
   const streams = new SourceStreams({ checkpoints: true });
   const connection = new SourceConnection({ cookie: utf8(""), maxCredits: 5, refillCredits: 0 }, streams);
-  streams.claim(connection, 1n, utf8("s"));
+  streams.claim(connection, 1n);
   streams.answered(granted(1, 40n));
-  streams.claim(connection, 2n, utf8("t"));
+  streams.claim(connection, 2n);
   streams.takeRequests();
   streams.announce();
   assert.deepEqual(streams.takeRequests(), [
