@@ -24,7 +24,7 @@
  * What each call does, in the order in which a first application meets them:
  *
  * - `application` names it, declares its options and builds its pipelines;
- * - `source` begins a pipeline with records of a `tcpSource`, a `fileSource` or a `generatorSource`;
+ * - `source` begins a pipeline with records of a `tcpSource`, `connectorSource`, `fileSource` or `generatorSource`;
  * - `to` transforms, drops or multiplies records;
  * - `keyBy` sends each record to the one worker that keeps the state of its key, `collect` all records to one worker,
  *   `rebalance` spreads costly work evenly;
@@ -42,6 +42,12 @@ export {
   application,
   type BuildContext,
 } from "./src/api/application.ts";
+export {
+  type ConnectorMessage,
+  type ConnectorSource,
+  type ConnectorSourceSettings,
+  connectorSource,
+} from "./src/api/connector_source.ts";
 export { type FileSink, type FileSinkSettings, fileSink } from "./src/api/file_sink.ts";
 export { type FileSource, type FileSourceSettings, fileSource } from "./src/api/file_source.ts";
 export { type Framing, framed, type LineFraming, lines } from "./src/api/framing.ts";

@@ -37,6 +37,9 @@ export interface ConnectorSource<T> {
   readonly message: ConnectorMessage;
 }
 
+/** What clients must say, and how much they may send. */
+export type ConnectorTerms = Pick<ConnectorSource<unknown>, "cookie" | "maxCredits" | "refillCredits">;
+
 /**
  * What a connector program says about a message beside its body. One object serves all messages of a source: use it inside
  * the decoder, never keep it.

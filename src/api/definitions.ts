@@ -1,5 +1,6 @@
 /** Checks what an author hands to `source` and `toSink`; the compiler has done most of it for those who use it. */
 import { PlanError } from "../base/errors.ts";
+import { checkConnectorSource } from "./connector_source.ts";
 import type { Framing, LineFraming } from "./framing.ts";
 import { checkFunction, checkName, type SinkDefinition, type SourceDefinition, showType } from "./graph.ts";
 import { TCP_PAYLOAD_LENGTH_MAX } from "./tcp_source.ts";
@@ -10,13 +11,15 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
   const where = `source ${JSON.stringify(name)}`;
   switch (definition?.kind) {
     case "tcp": {
-      if (/[,@]/.test(name)) {
-        throw new PlanError("name_invalid", `${where}: a TCP source is named in --in, so leave out "," and "@"`);
-      }
+      checkInputName(where, name, "a TCP source");
       checkFraming(where, definition.framing);
       checkDecoding(where, definition);
       return;
     }
+    case "connector":
+      checkInputName(where, name, "a connector source");
+      checkConnectorSource(where, definition);
+      return;
     case "file": {
       const { place, framing, follow } = definition;
       if (typeof place.path !== "string" || place.path === "") {
@@ -43,7 +46,7 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
     default:
       throw new PlanError(
         "definition_invalid",
-        `${where}: its definition is ${showType(definition)}: make one with tcpSource(), fileSource() or generatorSource()`,
+        `${where}: its definition is ${showType(definition)}: make one with tcpSource(), connectorSource(), fileSource() or generatorSource()`,
       );
   }
 }
@@ -78,6 +81,12 @@ export function checkSink(after: string, definition: SinkDefinition<never>): voi
         `${where}: it is ${showType(definition)}: make one with tcpSink() or fileSink()`,
       );
   }
+}
+
+/** `--in` gives its address by this name. */
+function checkInputName(where: string, name: string, what: string): void {
+  if (!/[,@]/.test(name)) return;
+  throw new PlanError("name_invalid", `${where}: ${what} is named in --in, so leave out "," and "@"`);
 }
 
 function checkFraming(where: string, framing: Framing | undefined, offered = "framed.u32"): void {

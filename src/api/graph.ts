@@ -3,6 +3,7 @@
  * data; made anew by each call of `build`, so nothing is shared between two workers of one process.
  */
 import { PlanError } from "../base/errors.ts";
+import type { ConnectorSource } from "./connector_source.ts";
 import type { FileSink } from "./file_sink.ts";
 import type { FileSource } from "./file_source.ts";
 import type { GeneratorSource } from "./generator_source.ts";
@@ -10,7 +11,7 @@ import type { TcpSink } from "./tcp_sink.ts";
 import type { TcpSource } from "./tcp_source.ts";
 
 /** What `source` takes. */
-export type SourceDefinition<T> = TcpSource<T> | GeneratorSource<T> | FileSource<T>;
+export type SourceDefinition<T> = TcpSource<T> | ConnectorSource<T> | GeneratorSource<T> | FileSource<T>;
 /** What `toSink` takes. */
 export type SinkDefinition<T> = TcpSink<T> | FileSink<T>;
 

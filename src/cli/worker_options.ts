@@ -6,6 +6,7 @@
  * `checkApplication`, once the module is loaded.
  */
 import type { Application } from "../api/application.ts";
+import { type ConnectorTerms, CREDITS_MAX, isCookie } from "../api/connector_source.ts";
 import { type OptionSpecs, optionFlag, readOptionValues } from "../api/options.ts";
 import { absolutePath } from "../base/absolute_path.ts";
 import { ConfigError } from "../base/errors.ts";
@@ -45,7 +46,9 @@ const WORKING: readonly OptionSpec[] = [
     name: "in",
     letter: "i",
     value: "NAME@HOST:PORT[:MAX],...",
-    help: "Where each TCP source listens; MAX is its largest frame in bytes",
+    help:
+      "Where each TCP or connector source listens; MAX is its largest frame in bytes. " +
+      "A connector source also takes NAME@HOST:PORT:COOKIE:MAXCREDITS:REFILLCREDITS",
   },
   { name: "out", letter: "o", value: "HOST:PORT,...", help: "Where each TCP sink connects to, by position" },
   {
@@ -413,8 +416,8 @@ function parseInputs(parsed: ParsedArguments): ReadonlyMap<string, SourceAddress
     const refuse = (reason: string) =>
       new ConfigError(
         "input_invalid",
-        `${spelling} "${printable(entry)}": ${reason}; expected NAME@HOST:PORT or NAME@HOST:PORT:MAX, ` +
-          "with commas between several, such as words@127.0.0.1:7010",
+        `${spelling} "${printable(withoutCookie(entry))}": ${reason}; expected NAME@HOST:PORT, NAME@HOST:PORT:MAX or ` +
+          "NAME@HOST:PORT:COOKIE:MAXCREDITS:REFILLCREDITS, with commas between several, such as words@127.0.0.1:7010",
       );
     const [name, address, ...more] = entry.split("@");
     if (entry === "") throw refuse("an entry is empty");
@@ -423,19 +426,48 @@ function parseInputs(parsed: ParsedArguments): ReadonlyMap<string, SourceAddress
     if (name === undefined || name === "") throw refuse("the source's name is missing");
     if (inputs.has(name)) throw refuse("this source already has an address");
     const { host, rest } = splitHost(address, refuse);
-    const [, port, max, ...tail] = rest.split(":");
+    const [, port, ...fields] = rest.split(":");
     if (port === undefined) throw refuse("the port is missing");
-    if (tail.length > 0) throw refuse("too many colons (connector sources come with a later release)");
-    inputs.set(name, { host, port: parsePort(port, "listen", refuse), frameBytesMax: parseFrameMax(max, refuse) });
+    const listen = { host, port: parsePort(port, "listen", refuse) };
+    if (fields.length < 2) inputs.set(name, { ...listen, frameBytesMax: parseFrameMax(fields[0], refuse) });
+    else inputs.set(name, { ...listen, frameBytesMax: null, connector: parseTerms(fields, refuse) });
   }
   return inputs;
+}
+
+/** A cookie is a secret: what comes behind the port is not shown. */
+function withoutCookie(entry: string): string {
+  const shown = /^([^@]*@)?(\[[^\]]*\]|[^:]*)(:[^:]*)?/.exec(entry)![0];
+  return shown.length < entry.length ? `${shown}:...` : entry;
+}
+
+function parseTerms(fields: readonly string[], refuse: (reason: string) => ConfigError): ConnectorTerms {
+  const [cookie = "", max = "", refill = "", ...more] = fields;
+  if (fields.length === 2)
+    throw refuse("behind the port there is one number, or there are COOKIE, MAXCREDITS and REFILLCREDITS");
+  if (more.length > 0) throw refuse("too many colons: a cookie that is given here has neither colon nor comma");
+  if (!isCookie(cookie)) throw refuse("the cookie has more than 65,535 bytes");
+  const maxCredits = parseCredits(max, 1, CREDITS_MAX, "MAXCREDITS", refuse);
+  return { cookie, maxCredits, refillCredits: parseCredits(refill, 0, maxCredits, "REFILLCREDITS", refuse) };
+}
+
+function parseCredits(
+  text: string,
+  min: number,
+  max: number,
+  name: string,
+  refuse: (reason: string) => ConfigError,
+): number {
+  const value = /^[0-9][0-9_]{0,12}$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
+  if (value >= min && value <= max) return value;
+  throw refuse(`${name} is no whole number from ${min} to ${max}`);
 }
 
 function parseFrameMax(text: string | undefined, refuse: (reason: string) => ConfigError): number | null {
   if (text === undefined) return null;
   const value = /^[0-9][0-9_]{0,12}$/.test(text) ? Number(text.replaceAll("_", "")) : Number.NaN;
   if (value >= 1 && value <= FRAME_BYTES_MAX) return value;
-  throw refuse(`${printable(text)} is no frame size, which is a number of bytes from 1 to ${FRAME_BYTES_MAX}`);
+  throw refuse(`MAX is no frame size, which is a number of bytes from 1 to ${FRAME_BYTES_MAX}`);
 }
 
 function parseOutputs(parsed: ParsedArguments): readonly Address[] {
@@ -524,24 +556,35 @@ function optionTexts(specs: OptionSpecs, parsed: ParsedArguments): Record<string
 }
 
 function checkInputs(options: WorkerOptions, plan: Plan): void {
-  const listening = plan.sources.filter((source) => source.definition.kind === "tcp").map((source) => source.name);
-  for (const name of options.inputs.keys()) {
-    if (listening.includes(name)) continue;
+  const sources = plan.sources.filter(({ definition }) => LISTENING.has(definition.kind));
+  const listening = sources.map((source) => source.name);
+  for (const [name, { connector }] of options.inputs) {
+    const source = sources.find((each) => each.name === name);
+    if (source?.definition.kind === "tcp" && connector !== undefined) {
+      throw new ConfigError(
+        "input_invalid",
+        `--in gives a cookie and credits to "${printable(name)}", which is a TCP source: give it NAME@HOST:PORT or NAME@HOST:PORT:MAX`,
+      );
+    }
+    if (source !== undefined) continue;
     const near = nearest(name, listening);
     const has =
       listening.length === 0
-        ? `application "${printable(plan.application)}" has no TCP source, so leave --in out`
-        : `the TCP sources of application "${printable(plan.application)}" are ${quoted(listening)}${near === null ? "" : `; did you mean "${printable(near)}"?`}`;
+        ? `application "${printable(plan.application)}" has no source that listens, so leave --in out`
+        : `the sources that listen of application "${printable(plan.application)}" are ${quoted(listening)}${near === null ? "" : `; did you mean "${printable(near)}"?`}`;
     throw new ConfigError("input_unknown", `--in names the source "${printable(name)}": ${has}`);
   }
   const missing = listening.filter((name) => !options.inputs.has(name));
   if (missing.length === 0) return;
   throw new ConfigError(
     "input_missing",
-    `--in gives no address for the TCP source ${quoted(missing)}: say where it listens, for example ` +
+    `--in gives no address for the source ${quoted(missing)}: say where it listens, for example ` +
       `--in "${[...listening].map((name, at) => `${printable(name)}@127.0.0.1:${7010 + at}`).join(",")}"`,
   );
 }
+
+/** Kinds of sources that have an address. */
+const LISTENING: ReadonlySet<string> = new Set(["tcp", "connector"]);
 
 function checkOutputs(options: WorkerOptions, plan: Plan): void {
   const needed = Math.max(0, ...plan.sinks.map((sink) => (sink.output === null ? 0 : sink.output + 1)));

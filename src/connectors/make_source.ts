@@ -1,10 +1,14 @@
 /** From a source's definition to its connector: the one place that knows all kinds. */
+import type { ConnectorMessage, ConnectorTerms } from "../api/connector_source.ts";
 import type { GeneratorSource } from "../api/generator_source.ts";
 import type { SourceDefinition } from "../api/graph.ts";
 import { unreachable } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
+import type { MessagePlaces } from "../protocol/connector/source_connection.ts";
+import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { SourceConnector } from "./connector.ts";
+import { ConnectorSourceConnector } from "./connector_source.ts";
 import { FileSourceConnector } from "./file_source.ts";
 import { GeneratorSourceConnector, type RecordMaker } from "./generator_source.ts";
 import { TcpSourceConnector } from "./tcp_source.ts";
@@ -28,6 +32,14 @@ export interface SourceSurroundings {
   readonly values: (values: unknown[]) => void;
   /** Takes `count` payloads, number `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
   readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+  /** As `frames`, for messages of connector programs. */
+  readonly messages: (message: ConnectorMessage, bytes: Uint8Array, places: MessagePlaces) => void;
+  /** What the operator says of a connector source; left out: as it was declared. */
+  readonly terms?: ConnectorTerms;
+  /** Are checkpoints taken? */
+  readonly checkpoints: boolean;
+  /** To the registry of this source's streams. */
+  readonly toRegistry: (request: RegistryRequest) => void;
 }
 
 export function makeSource(definition: SourceDefinition<unknown>, surroundings: SourceSurroundings): SourceConnector {
@@ -56,6 +68,24 @@ export function makeSource(definition: SourceDefinition<unknown>, surroundings: 
         blocked,
         frames,
       });
+    case "connector": {
+      const { cookie, maxCredits, refillCredits } = surroundings.terms ?? definition;
+      return new ConnectorSourceConnector({
+        runtime,
+        log,
+        name,
+        cookie,
+        maxCredits,
+        refillCredits,
+        frameBytesMax: surroundings.frameBytesMax,
+        connectionsMax: surroundings.connectionsMax,
+        checkpoints: surroundings.checkpoints,
+        turn,
+        blocked,
+        records: (bytes, places) => surroundings.messages(definition.message, bytes, places),
+        toRegistry: surroundings.toRegistry,
+      });
+    }
     case "file":
       return new FileSourceConnector({
         runtime,

@@ -1,5 +1,6 @@
 /** From the frames of one read to a batch. */
 
+import type { ConnectorSource } from "../api/connector_source.ts";
 import type { FileSource } from "../api/file_source.ts";
 import { Payload } from "../api/payload.ts";
 import type { Frames, TcpSource } from "../api/tcp_source.ts";
@@ -9,7 +10,10 @@ import { refusePromise } from "./operator.ts";
 import { SourceBatches } from "./source_batch.ts";
 
 /** What the decoder needs of a source's definition. */
-export type Decoding = Pick<TcpSource<unknown> | FileSource<unknown>, "decode" | "decodeBatch" | "eventTime">;
+export type Decoding = Pick<
+  TcpSource<unknown> | ConnectorSource<unknown> | FileSource<unknown>,
+  "decode" | "decodeBatch" | "eventTime"
+>;
 
 /**
  * Decodes what one source of one worker reads, from all of its connections or files. A record whose decoder throws is

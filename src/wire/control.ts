@@ -5,6 +5,7 @@
  */
 import type { Epoch, Generation, RoutingVersion, WorkerName } from "../base/ids.ts";
 import type { Address } from "../runtime/runtime.ts";
+import type { RegistryAnswer, RegistryRequest } from "./stream_claims.ts";
 
 /** How a worker can be reached. */
 export interface MemberAddress {
@@ -59,7 +60,8 @@ export type ControlMessage =
   /** Anyone to anyone, for external queries that span the cluster. */
   | { readonly kind: "query"; readonly query: ClusterQuery; readonly request: number }
   | { readonly kind: "answer"; readonly request: number; readonly body: unknown }
-  | CheckpointMessage;
+  | CheckpointMessage
+  | StreamMessage;
 
 /** Checkpoints and recovery. Every message says its generation: one of another is a straggler. */
 export type CheckpointMessage =
@@ -118,6 +120,23 @@ export type CheckpointMessage =
       readonly generation: Generation;
       readonly code: string;
       readonly sentence: string;
+    };
+
+/** Who brings in which stream of a connector source. A message of another generation is a straggler. */
+export type StreamMessage =
+  /** A worker to the initializer: its source, by index in the plan, asks or tells. */
+  | {
+      readonly kind: "stream_request";
+      readonly generation: Generation;
+      readonly source: number;
+      readonly request: RegistryRequest;
+    }
+  /** The initializer to the worker that asked. */
+  | {
+      readonly kind: "stream_answer";
+      readonly generation: Generation;
+      readonly source: number;
+      readonly answer: RegistryAnswer;
     };
 
 export type ClusterQuery = "state_entity_count" | "status";

@@ -7,18 +7,37 @@ import { type Epoch, type Generation, WORKER_NAME, type WorkerName } from "../ba
 import type { Address } from "../runtime/runtime.ts";
 import { type CborLimits, decodeCbor, encodeCbor } from "./cbor.ts";
 import type { ControlMessage, DrainReport, MemberAddress, Phase } from "./control.ts";
+import {
+  decodeRegistryAnswer,
+  decodeRegistryRequest,
+  encodeRegistryAnswer,
+  encodeRegistryRequest,
+} from "./stream_claims.ts";
 
 const CBOR_LIMITS: CborLimits = { itemsMax: 65_536, depthMax: 16 };
 /** Workers of a cluster. */
 const MEMBERS_MAX = 256;
 const EPOCHS_MAX = 4_096;
+const SOURCES_MAX = 65_535;
 const TEXT_LENGTH_MAX = 4_096;
 const HOST = /^[\x21-\x7e]{1,255}$/;
 const CODE = /^[a-z_]{1,64}$/;
 const ID = /^[0-9a-f]{32}$/;
 
 export function encodeControlMessage(message: ControlMessage): Uint8Array {
-  return encodeCbor(message, CBOR_LIMITS);
+  return encodeCbor(packed(message), CBOR_LIMITS);
+}
+
+/** What has integers of 64 bits, and lists that are longer than any other, goes as bytes of its own. */
+function packed(message: ControlMessage): unknown {
+  switch (message.kind) {
+    case "stream_request":
+      return { ...message, request: encodeRegistryRequest(message.request) };
+    case "stream_answer":
+      return { ...message, answer: encodeRegistryAnswer(message.answer) };
+    default:
+      return message;
+  }
 }
 
 /** @throws {ProtocolError} `bad_control_message`, and what `decodeCbor` throws. */
@@ -109,6 +128,20 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
         code: text(fields, "code", CODE),
         sentence: text(fields, "sentence"),
       };
+    case "stream_request":
+      return {
+        kind,
+        generation: generation(fields),
+        source: whole(fields, "source", 0, SOURCES_MAX),
+        request: decodeRegistryRequest(bytesOf(fields, "request")),
+      };
+    case "stream_answer":
+      return {
+        kind,
+        generation: generation(fields),
+        source: whole(fields, "source", 0, SOURCES_MAX),
+        answer: decodeRegistryAnswer(bytesOf(fields, "answer")),
+      };
     default:
       // The compiler lists here what is missing above; a peer may have sent anything.
       throw bad("kind", kind satisfies never);
@@ -166,6 +199,12 @@ function real(fields: Fields, name: string): number {
 function flag(fields: Fields, name: string): boolean {
   const value = fields[name];
   if (typeof value !== "boolean") throw bad(name, value);
+  return value;
+}
+
+function bytesOf(fields: Fields, name: string): Uint8Array {
+  const value = fields[name];
+  if (!(value instanceof Uint8Array)) throw bad(name, value);
   return value;
 }
 

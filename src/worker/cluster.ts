@@ -22,7 +22,14 @@ import { Stop, type StopEffect, type StopEvent, type StopPeers } from "../protoc
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { otherClusterError, type Store } from "../store/store.ts";
-import type { CheckpointMessage, ControlMessage, DrainReport, MemberAddress, Phase } from "../wire/control.ts";
+import type {
+  CheckpointMessage,
+  ControlMessage,
+  DrainReport,
+  MemberAddress,
+  Phase,
+  StreamMessage,
+} from "../wire/control.ts";
 import { bytesToHex, type Hello, UNKNOWN_ID, type Welcome } from "../wire/hello.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
@@ -45,6 +52,7 @@ export interface ClusterOwner {
   query(from: WorkerName, message: ControlMessage & { kind: "query" }): void;
   answer(from: WorkerName, message: ControlMessage & { kind: "answer" }): void;
   checkpoint(from: WorkerName, message: CheckpointMessage): void;
+  streams(from: WorkerName, message: StreamMessage): void;
   /** The initializer's: these wait to be released. */
   ready(workers: readonly WorkerName[]): void;
   /** The control connection to this worker is gone. */
@@ -304,6 +312,9 @@ export class Cluster {
         return this.#options.owner.query(from, message);
       case "answer":
         return this.#options.owner.answer(from, message);
+      case "stream_request":
+      case "stream_answer":
+        return this.#options.owner.streams(from, message);
       default:
         return this.#options.owner.checkpoint(from, message);
     }

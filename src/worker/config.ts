@@ -1,6 +1,7 @@
 /** What a worker is told at its start, checked by the command line (`src/cli/worker_options.ts`) before anything begins. */
 
 import type { Application } from "../api/application.ts";
+import type { ConnectorTerms } from "../api/connector_source.ts";
 import type { WorkerName } from "../base/ids.ts";
 import type { Address, Millis } from "../runtime/runtime.ts";
 
@@ -64,6 +65,8 @@ export const NO_CHECKPOINTS: CheckpointSettings = {
 export interface SourceAddress extends Address {
   /** `NAME@HOST:PORT:MAX`: largest frame in bytes; `null`: the source's own. */
   readonly frameBytesMax: number | null;
+  /** `NAME@HOST:PORT:COOKIE:MAXCREDITS:REFILLCREDITS`; left out: as the source says. For connector sources alone. */
+  readonly connector?: ConnectorTerms;
 }
 
 export interface Timing {

@@ -16,6 +16,7 @@ import { ConfigError, EnvironmentError } from "../base/errors.ts";
 import type { Epoch, WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
 import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
+import { ConnectorSourceConnector } from "../connectors/connector_source.ts";
 import { makeSink } from "../connectors/make_sink.ts";
 import { makeSource } from "../connectors/make_source.ts";
 import { TcpSourceConnector } from "../connectors/tcp_source.ts";
@@ -28,6 +29,7 @@ import { SourceBatches } from "../operators/source_batch.ts";
 import { SourceDecoder } from "../operators/source_decoder.ts";
 import { assignOwners } from "../plan/key_groups.ts";
 import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
+import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
@@ -84,6 +86,8 @@ export interface DataflowShellOptions {
   readonly drained: (report: DrainReport) => void;
   /** A sink answers `prepare`. */
   readonly voted: (sink: string, epoch: Epoch, vote: Vote) => void;
+  /** To the registry of a connector source's streams; the answer comes back through `streamAnswered`. */
+  readonly toRegistry: (source: number, request: RegistryRequest) => void;
 }
 
 interface Input {
@@ -152,7 +156,7 @@ export class DataflowShell {
   async bindSources(): Promise<void> {
     const { config, log } = this.#options;
     for (const { planned, connector } of this.#inputs) {
-      if (!(connector instanceof TcpSourceConnector)) continue;
+      if (!isListening(connector)) continue;
       const address = config.inputs.get(planned.name);
       if (address === undefined) {
         const message = `Source "${planned.name}" has no address: add --in "${planned.name}@HOST:PORT"`;
@@ -251,7 +255,7 @@ export class DataflowShell {
   /** Phase II: sinks connect. */
   startSinks(): void {
     for (const { planned, connector } of this.#inputs) {
-      if (connector instanceof TcpSourceConnector) {
+      if (isListening(connector)) {
         this.#options.log.info(
           "source_listening",
           `${planned.name} source is listening on ${showAddress(connector.address!)}`,
@@ -261,6 +265,19 @@ export class DataflowShell {
     this.#sinksStarted = true;
     for (const sink of this.#sinks) sink.start();
     this.#lookAgain = true;
+  }
+
+  /** The word of the registry on a claim of this source. */
+  streamAnswered(source: number, answer: RegistryAnswer): void {
+    const connector = this.#inputs[source]?.connector;
+    if (connector instanceof ConnectorSourceConnector) connector.answered(answer);
+  }
+
+  /** The registries of streams know nothing of this worker: they have begun anew, without a rollback. */
+  registryBegan(): void {
+    for (const { connector } of this.#inputs) {
+      if (connector instanceof ConnectorSourceConnector) connector.registryBegan();
+    }
   }
 
   /** Phase IV: sources read. */
@@ -373,14 +390,22 @@ export class DataflowShell {
     const batches = new SourceBatches(index);
     const userError = (error: UserError) => this.#userError(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
-    const lengthMax = definition.kind === "generator" ? 0 : definition.lengthMax;
+    const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
+    const input = config.inputs.get(name);
+    const frames = (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number): void => {
+      const before = runtime.clock.monotonicMs();
+      const batch = decoder!.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
+      meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
+      meter.ingested(index, count);
+      this.#fromSource(planned, batch);
+    };
     return makeSource(definition, {
       runtime,
       log,
       name,
       turn,
       blocked: () => this.#still || this.#blocked(reach),
-      frameBytesMax: config.inputs.get(name)?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
+      frameBytesMax: input?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
       connectionsMax: config.limits.sourceConnections,
       // Asked for at Phase IV, when the members are known.
       maker: (generator) =>
@@ -393,13 +418,14 @@ export class DataflowShell {
         meter.ingested(index, values.length);
         this.#fromSource(planned, batches.byArrival(values, runtime.clock.wallMs()));
       },
-      frames: (bytes, starts, ends, count) => {
-        const before = runtime.clock.monotonicMs();
-        const batch = decoder!.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
-        meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
-        meter.ingested(index, count);
-        this.#fromSource(planned, batch);
+      frames,
+      messages: (message, bytes, { count, frames: places, starts, ends }) => {
+        message.openChunk(bytes, places);
+        frames(bytes, starts, ends, count);
       },
+      ...(input?.connector === undefined ? {} : { terms: input.connector }),
+      checkpoints: config.checkpoints.intervalMs !== null,
+      toRegistry: (request) => this.#options.toRegistry(index, request),
     });
   }
 
@@ -632,6 +658,11 @@ export class DataflowShell {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
+}
+
+/** Does the operator give it an address with `--in`? */
+function isListening(connector: SourceConnector): connector is ConnectorSourceConnector | TcpSourceConnector {
+  return connector instanceof TcpSourceConnector || connector instanceof ConnectorSourceConnector;
 }
 
 /** What records can reach within one call: whatever stays on this worker at an exchange goes on behind it at once. */

@@ -5,7 +5,7 @@
  */
 import { showAddress } from "../base/address.ts";
 import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
-import type { WorkerName } from "../base/ids.ts";
+import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
@@ -26,6 +26,7 @@ import { DataflowShell, listenError } from "./dataflow_shell.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { Queries } from "./queries.ts";
 import { StateKeeper } from "./state_keeper.ts";
+import { Streams } from "./streams.ts";
 import { WorkerMetrics } from "./worker_metrics.ts";
 
 /** Time for the last words to reach peers and tools before the process leaves. */
@@ -64,6 +65,8 @@ export class Worker {
   #queries: Queries | null = null;
   /** Null with `--checkpoint-interval off`, and before the cluster is known. */
   #checkpoints: Checkpoints | null = null;
+  /** Of connector sources. Null before the cluster is known. */
+  #streams: Streams | null = null;
   #depth = 0;
   #ending = false;
   #signals = 0;
@@ -99,6 +102,7 @@ export class Worker {
       sinksConnected: () => this.#cluster?.sinksConnected(),
       drained: (report) => this.#cluster?.drained(report),
       voted: (sink, epoch, vote) => this.#checkpoints?.voted(sink, epoch, vote),
+      toRegistry: (source, request) => this.#streams?.toRegistry(source, request),
     });
   }
 
@@ -173,6 +177,7 @@ export class Worker {
         query: (from, message) => this.#queries!.asked(from, message),
         answer: (from, message) => this.#queries!.answered(from, message),
         checkpoint: (from, message) => this.#checkpoints?.received(from, message),
+        streams: (from, message) => this.#streams?.received(from, message),
         ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
         peerLost: (peer) => this.#checkpoints?.peerLost(peer),
         waitingFor: () => this.#checkpoints?.waitingFor() ?? this.#shell.waitingFor(),
@@ -234,7 +239,12 @@ export class Worker {
     return {
       identity: () => this.#cluster!.identity(),
       admit: (hello, facts) => this.#cluster!.admit(hello, facts),
-      peerConnected: (peer, link, info) => this.#cluster!.peerConnected(peer, link, info),
+      peerConnected: (peer, link, info) => {
+        this.#cluster!.peerConnected(peer, link, info);
+        // With checkpoints a recovery follows, which says it all.
+        const isNewRegistry = peer === INITIALIZER && link === "control" && info.newIncarnation;
+        if (isNewRegistry && this.#streams !== null && this.#checkpoints === null) this.#shell.registryBegan();
+      },
       peerLost: lost,
       peerSuperseded: (peer, link) => lost(peer, link, "another process of that worker has started"),
       peerLeft: (peer, link, reason) => this.#cluster!.peerLeft(peer, link, reason),
@@ -278,6 +288,13 @@ export class Worker {
       hasCredit: (to, exchange) => data.hasCredit(to, exchange),
       release: (from, exchange, byteCount) => data.release(from, exchange, byteCount),
       unacked: (to) => data.unacked(to),
+    });
+    this.#streams = new Streams({
+      name: this.#config.name,
+      members: cluster.members.map((member) => member.name),
+      generation: () => this.#cluster!.generation,
+      send: (to, message) => this.#cluster!.send(to, message),
+      answered: (source, answer) => this.#shell.streamAnswered(source, answer),
     });
     if (this.#config.checkpoints.intervalMs !== null) return this.#takeCheckpoints(cluster);
     if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {

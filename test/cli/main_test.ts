@@ -156,7 +156,7 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
   [
     "a source without an address",
     ["--application-module", "words", "-t", "-d", "127.0.0.1:0", "--out", "127.0.0.1:1"],
-    /^Error: --in gives no address for the TCP source "words"/,
+    /^Error: --in gives no address for the source "words"/,
   ],
   [
     "a sink without an address",

@@ -173,9 +173,20 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
   ["--in without a port", [...INITIALIZER, "--in", "a@h"], /^--in "a@h": the port is missing/],
   ["--in without a name", [...INITIALIZER, "--in", "@h:1"], /the source's name is missing/],
   ["--in with two @", [...INITIALIZER, "--in", "a@b@h:1"], /more than one @/],
-  ["--in with a bad limit", [...INITIALIZER, "--in", "a@h:1:big"], /big is no frame size/],
-  ["--in with a limit of 0", [...INITIALIZER, "--in", "a@h:1:0"], /0 is no frame size/],
-  ["--in with a connector's fields", [...INITIALIZER, "--in", "a@h:1:cookie:2:3"], /later release/],
+  ["--in with a bad limit", [...INITIALIZER, "--in", "a@h:1:big"], /^--in "a@h:1:\.\.\.": MAX is no frame size/],
+  ["--in with a limit of 0", [...INITIALIZER, "--in", "a@h:1:0"], /MAX is no frame size/],
+  ["--in with credits of 0", [...INITIALIZER, "--in", "a@h:1:cookie:0:3"], /MAXCREDITS is no whole number from 1/],
+  [
+    "--in with a wrong refill",
+    [...INITIALIZER, "--in", "a@h:1:cookie:5:6"],
+    /REFILLCREDITS is no whole number from 0 to 5/,
+  ],
+  [
+    "--in with half of a connector's fields",
+    [...INITIALIZER, "--in", "a@h:1:cookie:5"],
+    /behind the port there is one/,
+  ],
+  ["--in with a colon in the cookie", [...INITIALIZER, "--in", "a@h:1:coo:kie:5:6"], /neither colon nor comma/],
   ["--in with a name twice", [...INITIALIZER, "--in", "a@h:1,a@h:2"], /already has an address/],
   ["--in with an empty entry", [...INITIALIZER, "--in", "a@h:1,"], /an entry is empty/],
   ["--out without a port", [...INITIALIZER, "--out", "h:1,h"], /^--out h: the port is missing/],
@@ -358,15 +369,46 @@ test("an application must not take a name of the worker's own options", () => {
   );
 });
 
+test("--in gives a connector source its cookie and credits, and no refusal shows a cookie", () => {
+  const { inputs } = read([
+    ...INITIALIZER,
+    "--in",
+    "Blobs@127.0.0.1:7010:Dragons-Love-Tacos:1_500:50,x@[::1]:7011::1:0",
+  ]);
+  assert.deepEqual(inputs.get("Blobs"), {
+    host: "127.0.0.1",
+    port: 7010,
+    frameBytesMax: null,
+    connector: { cookie: "Dragons-Love-Tacos", maxCredits: 1_500, refillCredits: 50 },
+  });
+  assert.deepEqual(inputs.get("x")!.connector, { cookie: "", maxCredits: 1, refillCredits: 0 });
+  for (const entry of [
+    "a@h:1:s3cret",
+    "a@h:1:s3cret:5",
+    "a@h:1:s3cret:x:5",
+    "a@h:x:s3cret:5:5",
+    "a@[::1]:1:s3cret:5:6",
+    "a:1:s3cret:5:5",
+    "a@[::1:1:s3cret:5:5",
+    "@h:1:s3cret:5:5",
+    "a@b@h:1:s3cret:5:5",
+    "a@h:1:s3:s3cret:5:5",
+  ]) {
+    const message = refusal(() => read([...INITIALIZER, "--in", entry]));
+    assert.match(message, /^--in "/);
+    assert.doesNotMatch(message, /s3cret/, entry);
+  }
+});
+
 test("every TCP source needs its address, and --in names no other source", () => {
   const out = ["--out", "127.0.0.1:7200", "--depth", "1"];
   assert.match(
     refusal(() => check(...out)),
-    /^--in gives no address for the TCP source "words": .*--in "words@127\.0\.0\.1:7010"/,
+    /^--in gives no address for the source "words": .*--in "words@127\.0\.0\.1:7010"/,
   );
   assert.match(
     refusal(() => check(...out, "--in", "wrods@h:1")),
-    /^--in names the source "wrods": the TCP sources of application "Words" are "words"; did you mean "words"\?/,
+    /^--in names the source "wrods": the sources that listen of application "Words" are "words"; did you mean "words"\?/,
   );
 });
 

@@ -155,6 +155,7 @@ export class TestWorker {
           left: () => {},
         },
         turn: (run) => this.turn(run),
+        toRegistry: () => {},
         sinksConnected: () => {
           this.isOpen = true;
           this.shell.open();

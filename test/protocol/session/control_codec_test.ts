@@ -46,6 +46,39 @@ const EACH: readonly ControlMessage[] = [
   { kind: "answer", request: 7, body: { a: [1, "x", null, true, { b: 1.5 }] } },
 ];
 
+const STREAMS: readonly ControlMessage[] = [
+  { kind: "stream_request", generation: 2, source: 0, request: { kind: "claim", claim: 1, stream: 2n ** 64n - 1n } },
+  {
+    kind: "stream_request",
+    generation: 2,
+    source: 1,
+    request: { kind: "restored", streams: [{ stream: 1n, covered: -1n, seen: 2n ** 63n, claim: 3 }] },
+  },
+  {
+    kind: "stream_answer",
+    generation: 2,
+    source: 0,
+    answer: { kind: "granted", claim: 1, stream: 5n, covered: -1n },
+  },
+  {
+    kind: "stream_answer",
+    generation: 2,
+    source: 0,
+    answer: { kind: "refused", claim: 1, stream: 5n, reason: "active" },
+  },
+];
+
+test("messages about streams come out as they went in, and anything else is refused", () => {
+  for (const message of STREAMS) {
+    assert.deepEqual(decodeControlMessage(encodeControlMessage(message)), message);
+    const field = message.kind === "stream_request" ? "request" : "answer";
+    for (const value of [undefined, "x", new Uint8Array(0), Uint8Array.of(9, 9, 9)]) {
+      const changed = encodeCbor({ kind: message.kind, generation: 2, source: 0, [field]: value });
+      assert.throws(() => decodeControlMessage(changed), ProtocolError);
+    }
+  }
+});
+
 test("every control message comes out as it went in", () => {
   for (const message of EACH) {
     const decoded = decodeControlMessage(encodeControlMessage(message));
