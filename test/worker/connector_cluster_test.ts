@@ -191,7 +191,10 @@ test("a program that changes workers waits until a checkpoint covers what it sen
   const program = await client(made, "w1", [stream(1, 90)]);
   program.paceMs = 20;
   program.messagesMax = 3;
-  assert.ok(await made.world.runUntil(() => program.session?.streaming === true && program.session.credits < 40, 5_000), said(made));
+  assert.ok(
+    await made.world.runUntil(() => program.session?.streaming === true && program.session.credits < 40, 5_000),
+    said(made),
+  );
   program.address = { host: "initializer", port: PORTS.source };
   program.forget();
   assert.ok(await made.world.runUntil(() => program.session?.phaseOf(1n) === "refused", 1_000), said(made));
