@@ -4,18 +4,20 @@
  */
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import { CLUSTER_FILE } from "../store/folders.ts";
+import { CLUSTER_FILE, NEW_SUFFIX } from "../store/folders.ts";
 import { carryOutClean, planClean } from "../store/inspect.ts";
-import { decodeSavedCluster } from "../store/saved_cluster.ts";
+import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
 import { runStranger } from "./environment/stranger.ts";
+import { LengthCuts } from "./length_cuts.ts";
 import {
   type EndCause,
   type LogEntry,
+  type NewcomerRecord,
   Observation,
   type ProcessRecord,
   type RichStatus,
@@ -29,7 +31,10 @@ import { generatedId, INPUT_FILE, inputText, OUTPUT_FOLDER, SUITE, type SuiteApp
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
 const SINK = "sink";
 const RESILIENCE_DIR = "/tmp";
+const NEWCOMER = "newcomer";
 
+/** How long a newcomer waits for an answer. */
+const NEWCOMER_MS = 3_000;
 const PROBE_KEYS = 3;
 const PROBE_MESSAGES = 30;
 
@@ -45,6 +50,8 @@ export interface ClusterHooks {
 interface Running {
   readonly record: ProcessRecord;
   readonly process: StageProcess;
+  /** A file that is not whole was there when it started. */
+  readonly torn: boolean;
   status: (() => WorkerStatus | null) | null;
 }
 
@@ -61,6 +68,8 @@ export class SimulatedCluster {
   readonly #sinkMachine: StageMachine;
   readonly #operatorMachine: StageMachine;
   readonly #strangerMachine: StageMachine;
+  readonly #newcomerMachine: StageMachine;
+  readonly #newcomers: StageProcess[] = [];
   readonly #workerOfIp = new Map<string, WorkerName>();
   #sink: { readonly process: StageProcess; readonly sink: PlainSink } | null = null;
   #sinkPaused = false;
@@ -84,6 +93,8 @@ export class SimulatedCluster {
     this.#sinkMachine = this.world.host(SINK);
     this.#operatorMachine = this.world.host("operator");
     this.#strangerMachine = this.world.host("stranger");
+    this.#newcomerMachine = this.world.host(NEWCOMER);
+    this.#watchReads();
   }
 
   /** Starts everything, each worker and sender at its time. */
@@ -138,13 +149,14 @@ export class SimulatedCluster {
     };
     this.observation.processes.push(record);
     this.#hooks.processChanged(record);
+    const torn = this.#hasTornFile(name);
     const config = this.#config(name);
     const process = this.#stage.startWorker(
       machine,
       config,
       this.#watch(() => running),
     );
-    const running: Running = { record, process, status: null };
+    const running: Running = { record, process, torn, status: null };
     this.#running.set(name, running);
     return true;
   }
@@ -153,6 +165,9 @@ export class SimulatedCluster {
   end(name: WorkerName, cause: EndCause): boolean {
     const running = this.#running.get(name);
     if (running === undefined || !running.process.alive) return false;
+    if (running.record.phase === 0 && this.#saved(name)?.state === "forming") {
+      this.observation.reach("rare.died_between_forming_and_formed");
+    }
     if (cause === "power_loss") this.machines.get(name)!.powerLoss();
     else running.process.kill();
     this.#ended(running, cause, null);
@@ -164,7 +179,7 @@ export class SimulatedCluster {
     const process = this.processOf(name);
     if (process === null) return false;
     process.signal(signal);
-    if (signal !== "SIGHUP") this.observation.stopsAskedMs.push(this.world.now());
+    if (signal !== "SIGHUP") this.#stopAsked();
     if (!process.alive) this.#ended(this.#running.get(name)!, "signal", process.exited?.status ?? null);
     return true;
   }
@@ -180,10 +195,21 @@ export class SimulatedCluster {
 
   /** Of the cluster whose information is saved on the disk of this worker as formed; null: none. */
   savedClusterId(name: WorkerName): string | null {
+    const saved = this.#saved(name);
+    return saved !== null && saved.state === "formed" ? saved.clusterId : null;
+  }
+
+  #saved(name: WorkerName): SavedCluster | null {
     const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}`));
     if (path === undefined) return null;
     const outcome = decodeSavedCluster(this.machines.get(name)!.disk.peek(path)!);
-    return outcome.kind === "ok" && outcome.saved.state === "formed" ? outcome.saved.clusterId : null;
+    return outcome.kind === "ok" ? outcome.saved : null;
+  }
+
+  /** Is there a file that was to take the place of the saved one, and never became whole? */
+  #hasTornFile(name: WorkerName): boolean {
+    const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}${NEW_SUFFIX}`));
+    return path !== undefined && decodeSavedCluster(this.machines.get(name)!.disk.peek(path)!).kind !== "ok";
   }
 
   /** What the worker has saved. */
@@ -253,8 +279,9 @@ export class SimulatedCluster {
       log: this.#log(running),
       hooks: {
         reached: (point) => {
-          const { process, record } = running();
+          const { process, record, torn } = running();
           if (!process.alive) return;
+          if (point === "start.folder_locked" && torn) this.observation.reach("rare.saved_file_torn");
           this.#passed(point, record.worker);
           this.#hooks.pointReached(point, record.worker);
         },
@@ -333,6 +360,64 @@ export class SimulatedCluster {
       checkpoints: { ...NO_CHECKPOINTS, intervalMs: this.scenario.checkpointMs ?? null },
       timing: DEFAULT_TIMING,
       limits: { ...DEFAULT_LIMITS, ...limits },
+    };
+  }
+
+  // Newcomers.
+
+  /** @returns Whether it did anything: not while there is no cluster that could refuse it. */
+  newcomer(name: WorkerName): boolean {
+    if (this.observation.stopsAskedMs.length > 0 || this.#newcomers.some(({ alive }) => alive)) return false;
+    if (!this.running(INITIALIZER) || this.savedClusterId(INITIALIZER) === null) return false;
+    // Without its files it is let in under a name whose worker has not been seen since the initializer came back.
+    if (this.names.includes(name) && !this.#works(name)) return false;
+    const record: NewcomerRecord = {
+      name,
+      startedMs: this.world.now(),
+      endedMs: null,
+      status: null,
+      errorCode: null,
+      errorText: null,
+      phase: 0,
+    };
+    this.observation.newcomers.push(record);
+    const anywhere = { host: NEWCOMER, port: 0 };
+    const config: WorkerConfig = {
+      ...this.#config(name),
+      role: "worker",
+      controlListen: anywhere,
+      dataListen: anywhere,
+      initializerControl: { host: INITIALIZER, port: PORTS.control },
+      externalListen: null,
+      inputs: new Map(this.suite.sources.map((source) => [source, { ...anywhere, frameBytesMax: null }])),
+    };
+    const process = this.#stage.startWorker(this.#newcomerMachine, config, watchNewcomer(record, this.world));
+    this.#newcomers.push(process);
+    this.world.at(this.world.now() + NEWCOMER_MS, () => process.kill());
+    return true;
+  }
+
+  /** Those that still wait go home. */
+  endNewcomers(): void {
+    for (const process of this.#newcomers.splice(0)) process.kill();
+  }
+
+  /** The next cluster would take whoever comes first. */
+  #stopAsked(): void {
+    this.observation.stopsAskedMs.push(this.world.now());
+    this.endNewcomers();
+  }
+
+  #works(name: WorkerName): boolean {
+    return this.names.every((other) => this.running(other)) && this.observation.latest(name)?.phase === 4;
+  }
+
+  /** What workers read of each other. */
+  #watchReads(): void {
+    const cuts = new LengthCuts();
+    this.world.network.onRead = (connection, reader, piece) => {
+      if (!this.machines.has(connection.client) || !this.machines.has(connection.server)) return;
+      if (cuts.read(connection, reader, piece)) this.observation.reach("rare.frame_cut_in_length");
     };
   }
 
@@ -507,7 +592,7 @@ export class SimulatedCluster {
       answers: [] as { timeMs: number; kind: string; body: unknown }[],
     };
     this.observation.commands.push(record);
-    if (what === "stop" || what === "stop_and_report") this.observation.stopsAskedMs.push(record.askedMs);
+    if (what === "stop" || what === "stop_and_report") this.#stopAsked();
     const address = { host: worker, port: PORTS.external };
     this.#operatorMachine.startProcess((runtime) =>
       runCommand(runtime, address, what, times, {
@@ -558,4 +643,20 @@ export class SimulatedCluster {
     const found = said === undefined ? null : /:(\d+)$/.exec(said.text);
     return found === null ? null : Number(found[1]);
   }
+}
+
+function watchNewcomer(record: NewcomerRecord, world: StageWorld): WorkerWatch {
+  const say = (code: string) => {
+    if (code.startsWith("phase_")) record.phase = Number(code.slice("phase_".length));
+  };
+  return {
+    log: { debug: say, info: say, warn: say, error: say },
+    hooks: { reached: () => {}, observable: () => {} },
+    left: (status, failure) => {
+      record.endedMs = world.now();
+      record.status = status;
+      record.errorCode = failure?.code ?? null;
+      record.errorText = failure?.text ?? null;
+    },
+  };
 }

@@ -2,9 +2,11 @@
  * Every named crash point of the worker, each with every kind of crash: short stories that lead there, and what happens when
  * the worker gets there for the first and for the last time.
  */
+
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import { Prng } from "../base/prng.ts";
 import { CRASH_POINTS, type CrashPoint } from "../worker/crash_points.ts";
+import { CHECKPOINTS_ON } from "./checkpointing.ts";
 import type { RunResult } from "./run.ts";
 import { type Action, type Fault, ORACLE_IDS, SCENARIO_FORMAT, type Scenario, type Trigger } from "./scenario.ts";
 
@@ -31,11 +33,11 @@ const DOWN_MS = 300;
 
 const STORY_MS = 8_000;
 
-/** Points of what is switched off in these stories: without checkpoints nothing is cut, decided or recovered. */
+/** Points of checkpoints: without them nothing is cut, decided or recovered. */
 const CHECKPOINT_POINT = /^(align|checkpoint|commit|cut|decision|recovery)\.|^membership\.checkpoints_differ\./;
 
 export function applicablePoints(): CrashPoint[] {
-  return CRASH_POINTS.filter((point) => !CHECKPOINT_POINT.test(point));
+  return CRASH_POINTS.filter((point) => CHECKPOINTS_ON || !CHECKPOINT_POINT.test(point));
 }
 
 export function crashStories(seed: string): Scenario[] {

@@ -1,9 +1,9 @@
 /** Applies the faults of a scenario to a simulated cluster, each at its trigger, and mends them again. */
 import { unreachable } from "../base/assert.ts";
 import type { WorkerName } from "../base/ids.ts";
-import type { DiskErrorCode, Millis } from "../runtime/runtime.ts";
+import type { DiskErrorCode, Millis, NetErrorCode } from "../runtime/runtime.ts";
 import type { DiskOperation } from "../runtime/virtual/disk.ts";
-import type { ConnectionView } from "../runtime/virtual/network.ts";
+import type { ConnectionView, NetCall } from "../runtime/virtual/network.ts";
 import type { CrashPoint } from "../worker/crash_points.ts";
 import { PORTS, type SimulatedCluster } from "./cluster.ts";
 import type { FaultRecord } from "./observation.ts";
@@ -33,6 +33,8 @@ export class FaultPlan {
   #receivedNext = Number.POSITIVE_INFINITY;
   readonly #refusing = new Map<WorkerName, "refuse" | "drop">();
   readonly #failures = new Map<WorkerName, ArmedFailure[]>();
+  /** How many calls to the network until one fails. */
+  readonly #calls = new Map<WorkerName, number>();
   readonly #rotten = new Map<WorkerName, Rotten[]>();
   /** Until when what was done lasts. */
   #lastsUntilMs: Millis = 0;
@@ -49,6 +51,7 @@ export class FaultPlan {
   /** Arms all triggers. */
   begin(): void {
     const { network } = this.#cluster.world;
+    network.callFault = (machine, call) => this.#callFault(machine, call);
     network.connectFault = (_client, server) => this.#refusing.get(server) ?? null;
     for (const [name, machine] of this.#cluster.machines) {
       machine.disk.fault = (operation) => this.#diskFault(name, operation);
@@ -98,10 +101,12 @@ export class FaultPlan {
     world.network.resetLatencies();
     this.#refusing.clear();
     this.#failures.clear();
+    this.#calls.clear();
+    this.#cluster.endNewcomers();
     for (const [name, machine] of machines) {
       machine.disk.spaceBytes = Number.POSITIVE_INFINITY;
       machine.powerOn();
-      this.#restore(name);
+      this.restore(name);
     }
     this.#cluster.openSink();
     this.#cluster.pauseSink(false);
@@ -221,7 +226,12 @@ export class FaultPlan {
       case "rot":
         return this.#rot(fault.worker, fault.file, fault.bit);
       case "restore":
-        return this.#restore(fault.worker);
+        return this.restore(fault.worker);
+      case "fail_call":
+        this.#calls.set(fault.worker, fault.n);
+        return fault.worker;
+      case "newcomer":
+        return cluster.newcomer(fault.name) ? fault.name : "";
       case "clock_jump":
         machines.get(fault.worker)!.wallOffsetMs += fault.byMs;
         return fault.worker;
@@ -284,6 +294,18 @@ export class FaultPlan {
     return null;
   }
 
+  #callFault(worker: WorkerName, call: NetCall): NetErrorCode | null {
+    const left = this.#calls.get(worker);
+    if (left === undefined) return null;
+    if (left > 1) {
+      this.#calls.set(worker, left - 1);
+      return null;
+    }
+    this.#calls.delete(worker);
+    this.#cluster.observation.reach(`net.${call}_failed`);
+    return "other";
+  }
+
   #rot(worker: WorkerName, file: number, bit: number): string {
     if (this.#cluster.running(worker)) return "";
     const paths = this.#cluster.filesOf(worker);
@@ -302,15 +324,17 @@ export class FaultPlan {
     return `${worker} ${path} bit ${at}`;
   }
 
-  /** Puts back what has rotted and was not written since. */
-  #restore(worker: WorkerName): string {
+  /** Puts back what has rotted and was not written since, or was only appended to. Not while the worker runs. */
+  restore(worker: WorkerName): string {
     if (this.#cluster.running(worker)) return "";
     const { disk } = this.#cluster.machines.get(worker)!;
     const restored: string[] = [];
     for (const { path, original, rotten } of (this.#rotten.get(worker) ?? []).reverse()) {
       const now = disk.peek(path);
-      if (now === null || now.length !== rotten.length || now.some((byte, i) => byte !== rotten[i])) continue;
-      disk.put(path, original);
+      if (now === null || now.length < rotten.length || rotten.some((byte, i) => byte !== now[i])) continue;
+      const whole = new Uint8Array(now);
+      whole.set(original);
+      disk.put(path, whole);
       restored.push(path);
     }
     this.#rotten.delete(worker);

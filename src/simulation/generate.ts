@@ -198,6 +198,14 @@ class Plan {
           { do: "restore", worker, afterMs: 400 },
           { do: "start", worker, afterMs: 100 },
         ];
+      case "call_failure":
+        return [
+          { do: "fail_call", worker, n: 1 + prng.int(prng.chance(2) ? 20 : 500) },
+          ...(prng.chance(3) ? ([{ do: "kill", worker, afterMs: prng.int(10) }, this.#restart(worker)] as const) : []),
+          { do: "start", worker, afterMs: 700 },
+        ];
+      case "newcomer":
+        return [{ do: "newcomer", name: "one.too.many" }];
       case "clock":
         return [{ do: "clock_jump", worker, byMs: pick(prng, [-1e12, -3.6e6, -5_000, 5_000, 3.6e6, 1e12]) }];
       case "sink":

@@ -96,6 +96,19 @@ export interface StrangerRecord {
   received: number;
 }
 
+/** A worker that is none of the cluster's, and asked to be let in. */
+export interface NewcomerRecord {
+  readonly name: string;
+  readonly startedMs: Millis;
+  /** Null: it waited until the end. */
+  endedMs: Millis | null;
+  status: number | null;
+  errorCode: string | null;
+  errorText: string | null;
+  /** It said that it has come so far: it was let in. */
+  phase: number;
+}
+
 export interface FaultRecord {
   readonly timeMs: Millis;
   /** Place in the scenario. */
@@ -169,11 +182,12 @@ export class Observation {
   readonly log: LogEntry[] = [];
   readonly commands: CommandRecord[] = [];
   readonly strangers: StrangerRecord[] = [];
+  readonly newcomers: NewcomerRecord[] = [];
   readonly faults: FaultRecord[] = [];
   readonly samples: Sample[] = [];
   /** Whenever somebody asked for a stop of the cluster. */
   readonly stopsAskedMs: Millis[] = [];
-  /** Rare states, crash points (`point.<name>`) and log codes (`log.<code>`): how often each was reached. */
+  /** Rare states (`rare.<name>`), crash points (`point.<name>`), log codes (`log.<code>`), failed calls: how often. */
   readonly reached = new Map<string, number>();
   /** How often each worker passed each crash point before everything was mended, as `worker point`. */
   readonly passed = new Map<string, number>();
@@ -189,8 +203,8 @@ export class Observation {
     this.workers = workers;
   }
 
-  reach(state: string): void {
-    this.reached.set(state, (this.reached.get(state) ?? 0) + 1);
+  reach(state: string, times = 1): void {
+    this.reached.set(state, (this.reached.get(state) ?? 0) + times);
   }
 
   /** The latest process of a worker. */

@@ -26,6 +26,8 @@ export const FAULT_GROUPS = [
   "disk_full",
   "disk_failure",
   "rot",
+  "call_failure",
+  "newcomer",
   "clock",
   "sink",
   "stranger",

@@ -17,6 +17,7 @@ import { FaultPlan } from "./faults.ts";
 import { guardGlobals } from "./guards.ts";
 import type { Ending, LogEntry, Observation } from "./observation.ts";
 import type { Oracle, Violation } from "./oracles/oracle.ts";
+import { countRareStates } from "./rare_states.ts";
 import { type FaultKind, parseSeed, type Scenario } from "./scenario.ts";
 import type { Stage } from "./stage.ts";
 import type { Tracer } from "./trace.ts";
@@ -142,6 +143,7 @@ class Run {
 
   result(): RunResult {
     const { observation, world } = this.#cluster;
+    countRareStates(observation);
     const violations = [...this.#violations];
     if (violations.length === 0 && this.#options.untilStep === undefined) {
       for (const oracle of this.#options.oracles) {
@@ -237,6 +239,8 @@ class Run {
 
   #restart(name: WorkerName): void {
     this.#cluster.observation.reach("operator.restarted");
+    // Whoever was told of a damaged file puts it back from where it has another one.
+    this.#faults.restore(name);
     this.#cluster.start(name);
   }
 

@@ -5,7 +5,7 @@
  * Virtual times are milliseconds since the world began; workers are `initializer`, `w1`, `w2`, ... in that order.
  */
 import { ConfigError } from "../base/errors.ts";
-import { INITIALIZER, type WorkerName } from "../base/ids.ts";
+import { INITIALIZER, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
 import type { DiskErrorCode, Millis, SignalName } from "../runtime/runtime.ts";
 import type { DiskOperation, DiskOptions } from "../runtime/virtual/disk.ts";
@@ -157,6 +157,10 @@ export type Action =
   /** Flips a bit in a saved file of a worker that is down. Positions wrap around. `restore` puts the file back. */
   | { readonly do: "rot"; readonly worker: WorkerName; readonly file: number; readonly bit: number }
   | { readonly do: "restore"; readonly worker: WorkerName }
+  /** The n-th call to the network from now on (listen, connect, accept, read, write) fails. */
+  | { readonly do: "fail_call"; readonly worker: WorkerName; readonly n: number }
+  /** A worker of this name, on a machine of its own, asks the cluster to let it in. Does nothing before that is formed. */
+  | { readonly do: "newcomer"; readonly name: string }
   | { readonly do: "clock_jump"; readonly worker: WorkerName; readonly byMs: Millis }
   | { readonly do: "sink_pause"; readonly ms: Millis }
   | { readonly do: "sink_close"; readonly ms: Millis }
@@ -228,6 +232,10 @@ const machine: Check = (value, where, { workers }) => {
   if (value !== "sink" && !workers.includes(value as string)) {
     throw invalid(where, value, `it is one of ${workers.join(", ")}, sink`);
   }
+};
+const workerName: Check = (value, where) => {
+  if (typeof value === "string" && WORKER_NAME.test(value)) return;
+  throw invalid(where, value, "it is a worker's name: letters, digits, and . _ - behind the first");
 };
 const optional =
   (check: Check): Check =>
@@ -309,6 +317,8 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
     code: oneOf(["full", "io", "permission", "read_only", "too_many_files"]),
     operation: optional(oneOf(DISK_OPERATIONS)),
   },
+  fail_call: { worker, n },
+  newcomer: { name: workerName },
   rot: { worker, file: integer(0, 1000), bit: integer(0, 1 << 24) },
   restore: { worker },
   clock_jump: { worker, byMs: number(-1e13, 1e13) },

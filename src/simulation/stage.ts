@@ -3,9 +3,9 @@
  * world is one such stage; real processes behind a proxy are another, so that both play the same scenario files.
  */
 import type { Log } from "../base/log.ts";
-import type { DiskErrorCode, Millis, Runtime, SignalName } from "../runtime/runtime.ts";
+import type { DiskErrorCode, Millis, NetErrorCode, Runtime, SignalName } from "../runtime/runtime.ts";
 import type { DiskOperation, DiskOptions } from "../runtime/virtual/disk.ts";
-import type { Arrival, ConnectionView, Way } from "../runtime/virtual/network.ts";
+import type { Arrival, ConnectionView, NetCall, Way } from "../runtime/virtual/network.ts";
 import type { WorkerConfig } from "../worker/config.ts";
 import type { WorkerHooks, WorkerStatus } from "../worker/crash_points.ts";
 
@@ -47,6 +47,10 @@ export interface StageMachine {
 export interface StageNetwork {
   /** Told what arrives at a kernel, for a transcript. */
   onArrival: ((connection: ConnectionView, from: "client" | "server", what: Arrival) => void) | null;
+  /** Told what a worker reads, piece by piece. Where that cannot be seen, it is never called. */
+  onRead: ((connection: ConnectionView, reader: "client" | "server", piece: Uint8Array) => void) | null;
+  /** Asked before every call of a process; an answer makes it fail. */
+  callFault: ((machine: string, call: NetCall) => NetErrorCode | null) | null;
   connectFault: ((client: string, server: string, port: number) => "refuse" | "drop" | null) | null;
   partition(a: string, b: string, options?: { way?: Way }): void;
   heal(a?: string, b?: string): void;

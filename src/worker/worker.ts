@@ -422,8 +422,10 @@ export class Worker {
   async #fail(error: unknown): Promise<void> {
     if (this.#ending) return;
     this.#failure = { error };
+    // In a formed cluster the others count on this worker to come back with what it has saved, whatever ends it.
+    const isMember = this.#cluster?.membership.formed === true;
     const isOurBug = !(error instanceof TammarError);
-    await this.#leave(EXIT.failed, isOurBug || error instanceof StorageError ? "keep" : "abandon");
+    await this.#leave(EXIT.failed, isMember || isOurBug || error instanceof StorageError ? "keep" : "abandon");
   }
 
   /**

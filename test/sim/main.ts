@@ -5,6 +5,7 @@ import { UsageError } from "./arguments.ts";
 import { doShare } from "./batch.ts";
 import { crashPoints } from "./commands/crash_points.ts";
 import { determinism } from "./commands/determinism.ts";
+import { directed } from "./commands/directed.ts";
 import { replay, show, shrink } from "./commands/replay.ts";
 import { run } from "./commands/run.ts";
 import { slice } from "./commands/slice.ts";
@@ -19,6 +20,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   shrink,
   crashpoints: crashPoints,
   determinism,
+  directed,
   slice,
   twin,
   show,

@@ -97,11 +97,16 @@ export class Totals {
       `faults a run: median ${this.faultsMedian}, of ${this.kindsMedian} kinds; ` +
         `${Math.round(this.crashedPercent)} % of runs with a crash`,
     );
-    const states = new Map([...this.reached].filter(([state]) => !/^(point|log)\./.test(state)));
-    console.log(`rare states reached: ${list(states)}`);
+    console.log(`calls that failed: ${list(this.#reachedOf("disk|net"))}`);
+    console.log(`rare states reached: ${list(this.#reachedOf("rare"))}`);
     const points = [...this.reached.keys()].filter((state) => state.startsWith("point.")).length;
     console.log(`crash points passed: ${points}`);
     console.log(`${this.virtualHours.toFixed(2)} virtual hours, ${this.#steps} steps; ${this.#speed()}`);
+  }
+
+  #reachedOf(kinds: string): Map<string, number> {
+    const kind = new RegExp(`^(?:${kinds})\\.(.*)`);
+    return new Map([...this.reached].flatMap(([state, n]) => (kind.test(state) ? [[kind.exec(state)![1]!, n]] : [])));
   }
 
   #speed(): string {

@@ -15,11 +15,13 @@ import { generateScenario } from "../../src/simulation/generate.ts";
 import type { Violation } from "../../src/simulation/oracles/oracle.ts";
 import type { RunResult } from "../../src/simulation/run.ts";
 import { type FaultKind, parseSeed, type Scenario, showSeed } from "../../src/simulation/scenario.ts";
+import { directedRuns } from "./directed.ts";
 import { execute } from "./execute.ts";
 
 export type Work =
   | { readonly kind: "seeds"; readonly first: bigint; readonly count: number }
-  | { readonly kind: "crash"; readonly seed: bigint; readonly pairs: number };
+  | { readonly kind: "crash"; readonly seed: bigint; readonly pairs: number }
+  | { readonly kind: "directed" };
 
 /** One run. */
 export interface Piece {
@@ -53,12 +55,15 @@ export function wordsOf(work: Work): string[] {
       return [work.kind, showSeed(work.first), String(work.count)];
     case "crash":
       return [work.kind, showSeed(work.seed), String(work.pairs)];
+    case "directed":
+      return [work.kind];
   }
 }
 
 export function workOf([kind, first, second]: readonly string[]): Work {
   if (kind === "seeds") return { kind, first: parseSeed(first!), count: Number(second) };
   if (kind === "crash") return { kind, seed: parseSeed(first!), pairs: Number(second) };
+  if (kind === "directed") return { kind };
   throw new Error(`${kind} is no kind of work`);
 }
 
@@ -75,6 +80,13 @@ export async function piecesOf(work: Work): Promise<Pieces> {
     case "crash": {
       const { cases } = await crashPlan(work.seed, work.pairs);
       return { count: cases.length, at: (index) => crashPiece(cases[index]!) };
+    }
+    case "directed": {
+      const all = directedRuns();
+      return {
+        count: all.length,
+        at: (index) => ({ name: all[index]!.scenario.name, scenario: all[index]!.scenario }),
+      };
     }
   }
 }

@@ -368,8 +368,10 @@ export class Endpoint implements Conn, Held {
       this.#reader = null;
       reader.reject(this.#error("read from", 0));
     } else if (this.#receivedBytes > 0) {
+      if (this.#callFails("read")) return;
       this.#reader = null;
       const piece = this.#takePiece();
+      this.#network.onRead?.(this.#connection, this.#side, piece);
       this.#lastPiece = piece;
       // Room in the receive buffer lets the other end go on, if it hears of it.
       if (!this.#isBlocked()) this.#other.#transmit();
@@ -423,6 +425,7 @@ export class Endpoint implements Conn, Held {
       writer.reject(this.#error("write to", writer.taken));
       return;
     }
+    if (this.#callFails("write")) return;
     const room = this.#network.options.sendBufferBytes - this.#unackedBytes;
     const length = Math.min(room, writer.bytes.length - writer.taken);
     if (length > 0) {
@@ -438,6 +441,14 @@ export class Endpoint implements Conn, Held {
     if (this.#endAsked) this.#sendEnd();
     writer.resolve();
   };
+
+  /** A call that fails leaves a connection that is of no use: both ends find it cut. */
+  #callFails(call: "read" | "write"): boolean {
+    const { callFault } = this.#network;
+    if (callFault === null || callFault(this.#machine.name, call) === null) return false;
+    this.#network.cut((connection) => connection === this.#connection);
+    return true;
+  }
 
   #error(attempt: string, bytesTaken: number): NetError {
     return netError(this.#over ?? "closed", `Cannot ${attempt} ${addressText(this.peer)}`, bytesTaken);

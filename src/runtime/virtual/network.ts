@@ -52,6 +52,8 @@ export interface ConnectionView {
   readonly port: number;
 }
 
+export type NetCall = "accept" | "connect" | "listen" | "read" | "write";
+
 /** Bytes, the answer to a connection attempt, a FIN, or a reset. */
 export type Arrival = Uint8Array | "open" | "end" | "reset";
 
@@ -88,6 +90,10 @@ export class VirtualNetwork {
   connectFault: ((client: string, server: string, port: number) => "refuse" | "drop" | null) | null = null;
   /** Told what arrives at a kernel, for a transcript. */
   onArrival: ((connection: ConnectionView, from: "client" | "server", what: Arrival) => void) | null = null;
+  /** Told what a process reads, in pieces as it gets them. The piece is overwritten afterwards. */
+  onRead: ((connection: ConnectionView, reader: "client" | "server", piece: Uint8Array) => void) | null = null;
+  /** Asked before every call of a process; an answer makes it fail. A read or a write that fails ends its connection. */
+  callFault: ((machine: string, call: NetCall) => NetErrorCode | null) | null = null;
   readonly scheduler: Scheduler;
   readonly prng: Prng;
   readonly #sites = new Map<string, Site>();
@@ -219,6 +225,8 @@ export class VirtualNetwork {
 
   #listen(machine: NetMachine, process: VirtualProcess, options: ListenOptions): Listener {
     const attempt = `Cannot listen on ${addressText(options)}`;
+    const failed = this.callFault?.(machine.name, "listen") ?? null;
+    if (failed !== null) throw netError(failed, attempt);
     const host = this.#resolve(machine, options.host);
     if (host === null) throw netError("unresolvable", attempt);
     if (host !== machine.ip && !LOOPBACK.has(host) && !WILDCARD.has(host)) {
@@ -277,6 +285,8 @@ export class VirtualNetwork {
         reject(netError(code, attempt));
       });
     };
+    const failed = this.callFault?.(machine.name, "connect") ?? null;
+    if (failed !== null) return fail(failed);
     const resolved = this.#resolve(machine, address.host);
     if (resolved === null) return fail("unresolvable");
     const onThisMachine = LOOPBACK.has(resolved) || WILDCARD.has(resolved) || resolved === machine.ip;
@@ -364,6 +374,12 @@ export class VirtualListener implements Held {
     this.process.later("accept", () => {
       const next = this.#waiting.shift();
       if (next === undefined) return;
+      const failed = this.#network.callFault?.(this.machine.name, "accept") ?? null;
+      if (failed !== null) {
+        next.abort();
+        this.#options.failed(netError(failed, `Cannot accept a connection from ${addressText(next.peer)}`));
+        return;
+      }
       try {
         this.#options.accept(next);
       } catch (cause) {

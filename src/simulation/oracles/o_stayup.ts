@@ -10,6 +10,8 @@ import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
 export const oStayup: Oracle = { id: "O-STAYUP", check, during };
 
 const DISK_FAULTS: readonly FaultKind[] = ["disk_full", "fail_sync", "fail_operation"];
+/** Of a worker that is none of the cluster's. */
+const REFUSALS: readonly string[] = ["cluster_full", "name_taken"];
 /** Log codes that mean a bug of ours whenever they appear. */
 const BUGS: readonly string[] = ["batch_malformed", "bug"];
 
@@ -25,6 +27,12 @@ function during(observation: Observation, scenario: Scenario): () => Violation[]
       if (i === seen) seen++;
       const why = judge(process, observation, scenario);
       if (why !== null) violations.push({ oracle: "O-STAYUP", timeMs: process.endedMs, text: why });
+    }
+    for (const { name, status, errorCode, errorText, phase, startedMs } of observation.newcomers) {
+      const isRefused = status === null || (status === EXIT.identity && REFUSALS.includes(errorCode ?? ""));
+      if (isRefused && phase === 0) continue;
+      const how = phase > 0 ? `was let in, and came to phase ${phase}` : `left with status ${status}: ${errorText}`;
+      violations.push({ oracle: "O-STAYUP", timeMs: startedMs, text: `the newcomer ${name} ${how}` });
     }
     for (const { timeMs, worker, text } of observation.uncaught) {
       violations.push({
@@ -63,6 +71,8 @@ function judge(process: ProcessRecord, observation: Observation, scenario: Scena
     case EXIT.done:
       return stopAsked ? null : `${worker} left with status 0, and nobody had asked for a stop`;
     case EXIT.environment:
+      if (hit(["fail_call"]) && errorCode === "other") return null;
+      return hit(DISK_FAULTS) ? null : `${worker} left with status ${status}, and its disk was fine${said}`;
     case EXIT.storage:
       return hit(DISK_FAULTS) ? null : `${worker} left with status ${status}, and its disk was fine${said}`;
     case EXIT.resilience:

@@ -35,6 +35,8 @@ export interface LinkEvents {
   generation(): number;
   now(): Millis;
   delivered(link: Link, kind: PayloadKind, exchange: number, bytes: Uint8Array): void;
+  /** A payload that was received before, or is of an older generation, was not delivered. */
+  dropped(why: "duplicate" | "straggler"): void;
   left(link: Link, reason: string): void;
 }
 
@@ -278,7 +280,10 @@ export class Link implements Omit<LinkFrames, "open"> {
       throw new ProtocolError("unexpected_payload", `a ${kind} came on a ${this.kind} link`);
     }
     if (this.receiver.isNew(sequence)) this.#take(kind, exchange, generation, bytes);
-    else this.counters.duplicatesDropped++;
+    else {
+      this.counters.duplicatesDropped++;
+      this.#events.dropped("duplicate");
+    }
     this.receiver.received(sequence, bytes.length + PAYLOAD_HEADER_BYTES, this.#events.now());
   }
 
@@ -290,6 +295,7 @@ export class Link implements Omit<LinkFrames, "open"> {
       this.#events.delivered(this, kind, exchange, bytes);
     } else {
       this.counters.stragglersDropped++;
+      this.#events.dropped("straggler");
       if (kind === "batch") this.release(exchange, bytes.length);
     }
     this.counters.payloadsReceived++;

@@ -59,6 +59,10 @@ export interface HubStats {
   /** Accepted connections that their dialler gave up before it confirmed them. */
   abandoned: number;
   protocolErrors: number;
+  /** Payloads that a peer sent again though they had been received. */
+  duplicatesDropped: number;
+  /** Payloads of an older generation. */
+  stragglersDropped: number;
   bytesSent: number;
   bytesReceived: number;
 }
@@ -115,6 +119,8 @@ export class LinkHub implements ConnectionHost, LinkEvents {
     duplicates: 0,
     abandoned: 0,
     protocolErrors: 0,
+    duplicatesDropped: 0,
+    stragglersDropped: 0,
     bytesSent: 0,
     bytesReceived: 0,
   };
@@ -286,6 +292,11 @@ export class LinkHub implements ConnectionHost, LinkEvents {
 
   delivered(link: Link, kind: PayloadKind, exchange: number, bytes: Uint8Array): void {
     this.#delivered(link, kind, exchange, bytes);
+  }
+
+  dropped(why: "duplicate" | "straggler"): void {
+    if (why === "duplicate") this.stats.duplicatesDropped++;
+    else this.stats.stragglersDropped++;
   }
 
   left(link: Link, reason: string): void {

@@ -54,6 +54,8 @@ export class End implements LinkEvents {
     return this.world.nowMs;
   }
 
+  dropped(): void {}
+
   delivered(link: Link, kind: PayloadKind, exchange: number, bytes: Uint8Array): void {
     const from = link.process!.startNumber;
     if (!this.received.has(from)) this.received.set(from, []);

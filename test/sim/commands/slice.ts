@@ -9,13 +9,16 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { applicablePoints, CRASH_VARIANTS } from "../../../src/simulation/crash_cases.ts";
+import { checkReached, REACHED_MIN } from "../../../src/simulation/oracles/o_reach.ts";
+import { applicableStates } from "../../../src/simulation/rare_states.ts";
 import { parseScenario } from "../../../src/simulation/scenario.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
 import { type Context, failuresFolder, saveShrunk, seedOfCommit, shortPath, writeGiven } from "../context.ts";
 import { execute } from "../execute.ts";
-import { showViolation } from "../report.ts";
+import { addUp, showViolation, type Totals } from "../report.ts";
 import { runCrashes } from "./crash_points.ts";
 import { runTwice } from "./determinism.ts";
+import { runDirected } from "./directed.ts";
 import { runSeeds } from "./run.ts";
 
 const FULL = { seeds: 1_000, pairs: 250 };
@@ -71,6 +74,8 @@ export async function slice(context: Context, args: readonly string[]): Promise<
 class Slice {
   readonly #plan: Plan;
   readonly #figures: Figure[] = [];
+  readonly #reached = new Map<string, number>();
+  #virtualMs = 0;
 
   constructor(plan: Plan) {
     this.#plan = plan;
@@ -86,6 +91,8 @@ class Slice {
     await this.#part("regressions", () => this.#regressions());
     if (quick) return { figures: this.#figures, hash };
     await this.#part("crash points", () => this.#crashes(seed));
+    await this.#part("directed scenarios", () => this.#directed());
+    await this.#part("rare states", () => this.#rareStates());
     await this.#part("determinism", () => this.#determinism(seed));
     return { figures: this.#figures, hash };
   }
@@ -111,6 +118,7 @@ class Slice {
     const { seeds, jobs, quick, failures } = this.#plan;
     const { totals, failed, hash } = await runSeeds(seed, seeds, jobs, origin);
     totals.tell();
+    this.#count(totals);
     await saveShrunk(failed, failures);
     const minutes = totals.cpuMinutes / 2;
     this.#figure(`violations of ${seeds} fresh seeds`, `${totals.violations}`, "0", totals.violations === 0);
@@ -148,7 +156,32 @@ class Slice {
     this.#figure("crash points", `${applicablePoints().length}`, ">= 40", applicablePoints().length >= 40);
     this.#figure(`violations of ${single.runs} crashes`, `${single.violations}`, "0", single.violations === 0);
     const two = await runCrashes(seed, pairs, jobs, failures);
+    this.#count(single.totals);
+    this.#count(two.totals);
     this.#figure(`violations of ${two.runs} pairs of crashes`, `${two.violations}`, "0", two.violations === 0);
+  }
+
+  async #directed(): Promise<void> {
+    const { jobs, failures } = this.#plan;
+    const { totals, runs } = await runDirected(jobs, failures);
+    this.#count(totals);
+    this.#figure(`violations of ${runs} directed runs`, `${totals.violations}`, "0", totals.violations === 0);
+  }
+
+  /** Over everything that was run before. */
+  async #rareStates(): Promise<void> {
+    const states = applicableStates();
+    for (const state of states) console.log(`${String(this.#reached.get(`rare.${state}`) ?? 0).padStart(9)}  ${state}`);
+    const missed = checkReached(this.#reached, this.#virtualMs);
+    for (const { oracle, text } of missed) console.log(`FAIL oracle=${oracle} ${text}`);
+    const counts = states.map((state) => `${state} ${this.#reached.get(`rare.${state}`) ?? 0}`).join(", ");
+    const is = `${states.length - missed.length} of ${states.length}: ${counts}`;
+    this.#figure("rare states reached", is, `each >= ${REACHED_MIN} times`, missed.length === 0);
+  }
+
+  #count(totals: Totals): void {
+    addUp(this.#reached, totals.reached);
+    this.#virtualMs += totals.virtualHours * 3_600_000;
   }
 
   async #determinism(seed: bigint): Promise<void> {

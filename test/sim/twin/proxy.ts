@@ -55,6 +55,9 @@ interface Link extends ConnectionView {
 export class TwinProxy implements StageNetwork {
   connectFault: StageNetwork["connectFault"] = null;
   onArrival: ((connection: ConnectionView, from: "client" | "server", what: Arrival) => void) | null = null;
+  /** What a process reads, and calls that fail, are its own affair here. */
+  onRead: StageNetwork["onRead"] = null;
+  callFault: StageNetwork["callFault"] = null;
   readonly #options: ProxyOptions;
   readonly #server: Server;
   readonly #links = new Set<Link>();
