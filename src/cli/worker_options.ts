@@ -13,8 +13,8 @@ import { ConfigError } from "../base/errors.ts";
 import { INITIALIZER, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
-import type { Address } from "../runtime/runtime.ts";
-import type { SourceAddress } from "../worker/config.ts";
+import type { Address, Millis } from "../runtime/runtime.ts";
+import { DEFAULT_CHECKPOINT_MS, type SourceAddress } from "../worker/config.ts";
 import type { LogFormat, LogLevel } from "./logger.ts";
 import { nearest } from "./nearest.ts";
 import {
@@ -103,16 +103,27 @@ const WORKING: readonly OptionSpec[] = [
     help: "Where this worker keeps its folder; made if it is missing",
     default: "/tmp",
   },
+  {
+    name: "checkpoint-interval",
+    value: "TIME",
+    help: "Pause between two checkpoints, as 1s or 250ms; off: none are taken, and state is lost with its process",
+    default: "1s",
+  },
+  { name: "time-between-checkpoints", value: "NS", help: "The same in nanoseconds" },
+  { name: "run-with-resilience", value: null, help: "Changes nothing: checkpoints are taken unless they are off" },
+  {
+    name: "accept-state-loss",
+    value: null,
+    help: "Go on without what was lost of the saved state, instead of refusing to start",
+  },
   { name: "log-level", value: "LEVEL", help: "error, warn, info or debug", default: "info" },
   { name: "log-format", value: "FORMAT", help: "text, or json: one object a line", default: "text" },
 ];
 
 /** Options that are understood and checked, and refused for now. */
 const LATER: readonly OptionSpec[] = [
-  { name: "run-with-resilience", value: null, help: "Checkpoints and recovery of state" },
   { name: "log-rotation", value: null, help: "Event log in several files" },
   { name: "event-log-file-size", letter: "l", value: "BYTES", help: "Size of an event log file, bytes" },
-  { name: "time-between-checkpoints", value: "NS", help: "Pause between two checkpoints, nanoseconds" },
   { name: "join", letter: "j", value: "HOST:PORT", help: "Join a running cluster through this control address" },
 ];
 
@@ -153,6 +164,9 @@ export interface WorkerOptions {
   readonly inputs: ReadonlyMap<string, SourceAddress>;
   readonly outputs: readonly Address[];
   readonly resilienceDir: string;
+  /** Null: off. */
+  readonly checkpointIntervalMs: Millis | null;
+  readonly acceptStateLoss: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** `null`: the application is compiled into this executable. */
@@ -214,6 +228,7 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
   const logLevel = choiceOf(parsed, "log-level", ["error", "warn", "info", "debug"]) ?? "info";
   const logFormat = choiceOf(parsed, "log-format", ["text", "json"]) ?? "text";
   const applicationModule = textOf(parsed, "application-module");
+  const checkpointIntervalMs = checkpointInterval(parsed);
   refuseLater(parsed, isInitializer);
   checkModuleOption(parsed, surroundings);
 
@@ -224,6 +239,8 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
     inputs,
     outputs,
     resilienceDir,
+    checkpointIntervalMs,
+    acceptStateLoss: isGiven(parsed, "accept-state-loss"),
     logLevel,
     logFormat,
     applicationModule,
@@ -328,6 +345,32 @@ function checkName(parsed: ParsedArguments): WorkerName | null {
   return name;
 }
 
+const CHECKPOINT_MS_MAX: Millis = 24 * 3_600_000;
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** Of `--checkpoint-interval` or `--time-between-checkpoints`; null: off. */
+function checkpointInterval(parsed: ParsedArguments): Millis | null {
+  const nanos = integerOf(parsed, "time-between-checkpoints", { min: 0, max: CHECKPOINT_MS_MAX * 1e6 });
+  const text = textOf(parsed, "checkpoint-interval");
+  if (nanos !== null && text !== null) {
+    throw new ConfigError(
+      "options_conflict",
+      `--time-between-checkpoints ${nanos} and --checkpoint-interval ${printable(text)} say the same thing twice: give one of them`,
+    );
+  }
+  // Shorter than a millisecond is as often as they can be.
+  if (nanos !== null) return Math.max(1, Math.round(nanos / 1e6));
+  if (text === null) return DEFAULT_CHECKPOINT_MS;
+  if (text === "off") return null;
+  const [, count, unit] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? [];
+  const ms = count === undefined ? Number.NaN : Number(count) * UNITS_MS[unit!]!;
+  if (ms >= 1 && ms <= CHECKPOINT_MS_MAX) return ms;
+  throw new ConfigError(
+    "option_invalid",
+    `--checkpoint-interval ${printable(text)}: give a time from 1ms to 24h, as 250ms, 1s or 5m, or off`,
+  );
+}
+
 function checkModuleOption(parsed: ParsedArguments, surroundings: WorkerSurroundings): void {
   const module = parsed.given.get("application-module");
   if (surroundings.applicationCompiledIn) {
@@ -347,7 +390,6 @@ function checkModuleOption(parsed: ParsedArguments, surroundings: WorkerSurround
 /** Options for what a later release brings: checked as they will be, then refused. */
 function refuseLater(parsed: ParsedArguments, isInitializer: boolean): void {
   integerOf(parsed, "event-log-file-size", { min: 1 });
-  integerOf(parsed, "time-between-checkpoints", { min: 0 });
   const join = addressOf(parsed, "join", "connect");
   if (join !== null && isInitializer) {
     throw new ConfigError(
@@ -379,10 +421,8 @@ function refuseLater(parsed: ParsedArguments, isInitializer: boolean): void {
 }
 
 const LATER_REASONS: Readonly<Record<string, string>> = {
-  "run-with-resilience": "checkpoints come",
   "log-rotation": "the event log and its rotation come",
   "event-log-file-size": "the event log and its rotation come",
-  "time-between-checkpoints": "checkpoints come",
   join: "joining a running cluster comes",
 };
 

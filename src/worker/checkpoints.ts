@@ -35,7 +35,6 @@ import {
   type RecoveryEvent,
 } from "../protocol/recovery/recovery_coordinator.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
-import { DECISION_FILE } from "../store/folders.ts";
 import type { CheckpointMessage, ControlMessage } from "../wire/control.ts";
 import type { CheckpointSettings } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
@@ -80,11 +79,10 @@ export interface CheckpointsOptions {
   /** The initializer's: whoever waits may work. */
   readonly release: () => void;
   readonly fail: (error: TammarError) => void;
-  /** This worker's, for people. */
-  readonly folder: string;
   /** Opens the folder's state; once. */
   readonly openState: () => Promise<StatePart>;
-  readonly readDecision: () => Promise<Decision | null>;
+  /** The initializer's: what was decided before this start; null: nothing yet. */
+  readonly decision: Decision | null;
   readonly writeDecision: (decision: Decision) => Promise<void>;
   /** Did this process find a formed cluster in its folder? For the markers. */
   readonly restarted: boolean;
@@ -100,16 +98,30 @@ interface Cut {
   readonly epoch: Epoch;
   positions: Positions;
   readonly votesMissing: Set<string>;
+  readonly alignMs: Millis;
+  readonly sinceMs: Millis;
   /** What was written, once it is durable. */
   durable: { readonly stateBytes: number; readonly writtenBytes: number } | null;
 }
 
-export interface CheckpointStatus {
-  readonly complete: Epoch;
-  readonly ageMs: Millis;
-  readonly last: CheckpointSummary | null;
-  readonly aligning: Epoch;
-  readonly recovering: string;
+/** For `tammar query status`: short plain values under names in snake case. */
+export type CheckpointStatus = Readonly<Record<string, string | number | boolean>>;
+
+/** One cut, as this worker has seen it. */
+interface OwnCut {
+  readonly alignMs: Millis;
+  readonly writeMs: Millis;
+  readonly stateBytes: number;
+  readonly writtenBytes: number;
+}
+
+interface OwnRecovery {
+  readonly epoch: Epoch;
+  readonly entries: number;
+  /** From standing still to being asked to restore; reading the state; until everybody had. */
+  readonly gatherMs: Millis;
+  readonly restoreMs: Millis;
+  readonly waitMs: Millis;
 }
 
 export class Checkpoints {
@@ -131,6 +143,14 @@ export class Checkpoints {
   #lastComplete: Epoch = 0;
   #lastCompleteMs: Millis;
   #lastSummary: CheckpointSummary | null = null;
+  #lastCut: OwnCut | null = null;
+  #lastRecovery: OwnRecovery | null = null;
+  #aligningSinceMs: Millis = 0;
+  #stillSinceMs: Millis;
+  #restoringSinceMs: Millis = 0;
+  #restoredAtMs: Millis = 0;
+  #entries = 0;
+  #aborted = 0;
   #closed = false;
 
   // The initializer's.
@@ -138,15 +158,15 @@ export class Checkpoints {
   #recovery: RecoveryCoordinator | null = null;
   #decided: Epoch = 0;
   #requests = 0;
-  #readyEarly: readonly WorkerName[] = [];
   readonly #answers = new Map<number, (epoch: Epoch, reason: string) => void>();
 
   constructor(options: CheckpointsOptions) {
     this.#options = options;
-    const { members, name, plan, runtime, shell } = options;
+    const { members, name, plan, shell } = options;
     this.#peers = members.filter((member) => member !== name);
     this.#aligner = new Aligner(plan.exchanges, this.#peers, 0);
-    this.#lastCompleteMs = runtime.clock.monotonicMs();
+    this.#lastCompleteMs = this.#now();
+    this.#stillSinceMs = this.#now();
     shell.gate = {
       holds: (from, exchange) => this.#phase === "recovering" || this.#aligner.holds(from, exchange),
       barrier: (from, exchange, epoch) => this.#align(this.#aligner.barrier(from, exchange, epoch)),
@@ -154,12 +174,10 @@ export class Checkpoints {
     shell.standStill(true);
   }
 
-  /** On the initializer: what was decided is read, then it coordinates. */
-  async start(): Promise<void> {
+  /** On the initializer: it coordinates from now on. */
+  start(): void {
     if (this.#options.name !== INITIALIZER) return;
-    const { members, settings, readDecision, generation, restarted, folder } = this.#options;
-    const decision = await readDecision();
-    if (decision === null && restarted && !settings.acceptStateLoss) throw decisionMissing(folder);
+    const { members, settings, decision, generation } = this.#options;
     this.#decided = decision?.epoch ?? 0;
     const used = decision?.used ?? 0;
     const lastGeneration = Math.max(decision?.generation ?? 0, generation());
@@ -173,17 +191,32 @@ export class Checkpoints {
       lastGeneration,
     );
     this.#tick();
-    if (this.#readyEarly.length > 0) this.#options.turn(() => this.ready(this.#readyEarly));
   }
 
   get status(): CheckpointStatus {
-    const now = this.#options.runtime.clock.monotonicMs();
+    const ms = (value: Millis | undefined) => Math.round((value ?? 0) * 10) / 10;
+    const cut = this.#lastCut;
+    const recovery = this.#lastRecovery;
     return {
-      complete: this.#lastComplete,
-      ageMs: Math.round(now - this.#lastCompleteMs),
-      last: this.#lastSummary,
+      epoch: this.#lastComplete,
+      age_ms: ms(this.#now() - this.#lastCompleteMs),
+      // Of all workers; only the initializer knows.
+      duration_ms: ms(this.#lastSummary?.durationMs),
+      total_state_bytes: this.#lastSummary?.stateBytes ?? 0,
+      total_written_bytes: this.#lastSummary?.writtenBytes ?? 0,
+      align_ms: ms(cut?.alignMs),
+      write_ms: ms(cut?.writeMs),
+      state_bytes: cut?.stateBytes ?? 0,
+      written_bytes: cut?.writtenBytes ?? 0,
+      aborted: this.#aborted,
       aligning: this.#aligner.aligning,
+      muted: this.#muted,
       recovering: this.#phase === "recovering" ? this.#recoveringWhy : "",
+      recovery_epoch: recovery?.epoch ?? 0,
+      recovery_keys: recovery?.entries ?? 0,
+      recovery_gather_ms: ms(recovery?.gatherMs),
+      recovery_restore_ms: ms(recovery?.restoreMs),
+      recovery_wait_ms: ms(recovery?.waitMs),
     };
   }
 
@@ -201,11 +234,6 @@ export class Checkpoints {
 
   /** The initializer's: these have come to phase III, and the cluster has to go through a recovery before they work. */
   ready(workers: readonly WorkerName[]): void {
-    if (this.#recovery === null) {
-      // What was decided is being read.
-      this.#readyEarly = [...new Set([...this.#readyEarly, ...workers])];
-      return;
-    }
     this.#beginRecovery(`${workers.join(", ")} ${workers.length === 1 ? "has" : "have"} started`);
   }
 
@@ -255,7 +283,7 @@ export class Checkpoints {
         if (this.#phase === "running") this.#align(this.#aligner.begin(message.epoch));
         return;
       case "checkpoint_abort":
-        if (this.#phase === "running") this.#aborted(message.epoch, message.reason, message.failures);
+        if (this.#phase === "running") this.#abort(message.epoch, message.reason, message.failures);
         return;
       case "checkpoint_complete":
         if (this.#phase === "running") this.#completed(message.epoch);
@@ -307,6 +335,10 @@ export class Checkpoints {
 
   // ---- participant
 
+  #now(): Millis {
+    return this.#options.runtime.clock.monotonicMs();
+  }
+
   get #generation(): Generation {
     return this.#options.generation();
   }
@@ -324,6 +356,7 @@ export class Checkpoints {
       reached(`align.${effect.kind}.before`);
       switch (effect.kind) {
         case "inject":
+          this.#aligningSinceMs = this.#now();
           shell.standStill(true);
           break;
         case "send_barrier":
@@ -351,7 +384,9 @@ export class Checkpoints {
     const votesMissing = new Set(
       shell.sinks.filter((sink) => sink.transactions !== undefined).map((sink) => sink.name),
     );
-    const cut: Cut = { epoch, positions: { sources: {}, sinks: {} }, votesMissing, durable: null };
+    const sinceMs = this.#now();
+    const alignMs = sinceMs - this.#aligningSinceMs;
+    const cut: Cut = { epoch, positions: { sources: {}, sinks: {} }, votesMissing, alignMs, sinceMs, durable: null };
     // Before the sinks prepare: one that has nothing to do votes at once.
     this.#cut = cut;
     cut.positions = shell.cut(epoch);
@@ -379,6 +414,7 @@ export class Checkpoints {
         this.#options.turn(() => {
           this.#options.hooks.reached("cut.durable");
           cut.durable = durable;
+          this.#lastCut = { alignMs: cut.alignMs, writeMs: this.#now() - cut.sinceMs, ...durable };
           this.#storedIfDone();
         });
       },
@@ -400,8 +436,9 @@ export class Checkpoints {
     this.#tell({ kind: "checkpoint_stored", generation: this.#generation, epoch: cut.epoch, ...cut.durable });
   }
 
-  #aborted(epoch: Epoch, reason: string, failures: number): void {
+  #abort(epoch: Epoch, reason: string, failures: number): void {
     const { log, settings, shell } = this.#options;
+    this.#aborted++;
     log.warn("checkpoint_aborted", `Checkpoint ${epoch} is aborted (${failures} in a row): ${reason}`);
     if (this.#cut?.epoch === epoch) this.#cut = null;
     shell.abort(epoch);
@@ -418,7 +455,7 @@ export class Checkpoints {
 
   #completed(epoch: Epoch): void {
     this.#lastComplete = epoch;
-    this.#lastCompleteMs = this.#options.runtime.clock.monotonicMs();
+    this.#lastCompleteMs = this.#now();
     if (this.#muted) this.#options.log.info("checkpoints_work", `Checkpoint ${epoch} succeeded: sources go on`);
     this.#muted = false;
     this.#goOn();
@@ -454,6 +491,7 @@ export class Checkpoints {
 
   /** X3. */
   #standStill(reason: string): void {
+    if (this.#phase === "running") this.#stillSinceMs = this.#now();
     this.#phase = "recovering";
     this.#restored = 0;
     this.#recoveringWhy = reason;
@@ -466,6 +504,7 @@ export class Checkpoints {
   #restore(generation: Generation, epoch: Epoch, empty: boolean): void {
     const { hooks, log, restarted, shell, turn } = this.#options;
     if (restarted || this.#everRan) log.info("rolling_back", `RESILIENCE: Rolling back to checkpoint ${epoch}`);
+    this.#restoringSinceMs = this.#now();
     if (empty && epoch > 0)
       log.error("state_lost", `This worker's files of checkpoint ${epoch} are lost: it starts empty, as was accepted`);
     this.#inOrder(async () => {
@@ -478,13 +517,15 @@ export class Checkpoints {
         state.attach(dataflow);
         this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, epoch);
         this.#lastComplete = epoch;
-        this.#lastCompleteMs = this.#options.runtime.clock.monotonicMs();
+        this.#lastCompleteMs = this.#now();
         hooks.reached("recovery.state_read");
         shell.goBack(epoch, positionsOf(body));
         hooks.reached("recovery.gone_back");
         if (restarted || entries > 0)
           log.info("replayed", `RESILIENCE: Replayed ${entries} entries from recovery log file.`);
         this.#restored = generation;
+        this.#restoredAtMs = this.#now();
+        this.#entries = entries;
         this.#tell({ kind: "restored", generation, entries });
       });
     });
@@ -495,6 +536,13 @@ export class Checkpoints {
     // It may be meant for an earlier process of this name, which has restored and died.
     if (this.#phase !== "recovering" || this.#restored !== generation) return;
     this.#phase = "running";
+    this.#lastRecovery = {
+      epoch,
+      entries: this.#entries,
+      gatherMs: this.#restoringSinceMs - this.#stillSinceMs,
+      restoreMs: this.#restoredAtMs - this.#restoringSinceMs,
+      waitMs: this.#now() - this.#restoredAtMs,
+    };
     if (this.#options.restarted || this.#everRan) {
       log.info("recovery_complete", `|~~ - Recovery COMPLETE - ~~| at checkpoint ${epoch}`);
       log.info("resuming", "~~~Resuming message processing.~~~");
@@ -657,15 +705,6 @@ export class Checkpoints {
     if (worker === this.#options.name) this.received(worker, message);
     else this.#options.send(worker, message);
   }
-}
-
-function decisionMissing(folder: string): ResilienceError {
-  return new ResilienceError(
-    "resilience_incomplete",
-    `Cannot use ${folder}: the file ${DECISION_FILE}, which says which checkpoint exists, is missing: the cluster was formed ` +
-      `with --checkpoint-interval off, or the file is lost. Nothing was changed. Give the folder back what it had; or start ` +
-      `with --checkpoint-interval off again; or go on with empty state: --accept-state-loss`,
-  );
 }
 
 /** What `end` was given, as it comes back. */

@@ -55,6 +55,8 @@ export interface CheckpointSettings {
   readonly acceptStateLoss: boolean;
 }
 
+export const DEFAULT_CHECKPOINT_MS: Millis = 1_000;
+
 export const NO_CHECKPOINTS: CheckpointSettings = {
   intervalMs: null,
   deadlineMs: 30_000,

@@ -10,6 +10,7 @@ import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { ClusterQuery, ControlMessage, DrainReport } from "../wire/control.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
+import type { CheckpointStatus } from "./checkpoints.ts";
 import type { Cluster } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { DataflowShell } from "./dataflow_shell.ts";
@@ -28,6 +29,8 @@ export interface QueriesOptions {
   readonly plan: Plan;
   readonly cluster: Cluster;
   readonly shell: DataflowShell;
+  /** Null: none are taken, or not yet. */
+  readonly checkpoints: () => CheckpointStatus | null;
   readonly control: ControlChannel;
   readonly data: DataChannel;
   readonly fingerprint: string;
@@ -193,7 +196,7 @@ export class Queries implements ExternalHandler {
 
   /** What this worker says of itself, in the form that travels. */
   ownStatus(): unknown {
-    const { cluster, config, data, control, fingerprint, plan, runtime, shell } = this.#options;
+    const { checkpoints, cluster, config, data, control, fingerprint, plan, runtime, shell } = this.#options;
     const now = runtime.clock.monotonicMs();
     const { dataflow } = shell;
     return {
@@ -217,6 +220,7 @@ export class Queries implements ExternalHandler {
         unacked_bytes: data.unacked(name).bytes,
       })),
       muted: shell.muted(),
+      checkpoint: checkpoints() ?? { epoch: 0 },
       sources: shell.sources.map(({ name, connector }) => ({ name, ...connector.status() })),
       sinks: shell.sinks.map((sink) => ({
         name: sink.name,

@@ -4,21 +4,23 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
-import { EXIT, type ExitStatus, StorageError, TammarError } from "../base/errors.ts";
-import { INITIALIZER, type WorkerName } from "../base/ids.ts";
+import { EXIT, type ExitStatus, ResilienceError, StorageError, TammarError } from "../base/errors.ts";
+import { type Epoch, INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { NOTHING_DECIDED, readDecision, writeDecision } from "../store/decision_file.ts";
+import { DECISION_FILE, shellWord } from "../store/folders.ts";
+import type { SavedCluster } from "../store/saved_cluster.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
-import { Checkpoints, type CheckpointsOptions } from "./checkpoints.ts";
+import { Checkpoints, type Decision } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
@@ -67,6 +69,9 @@ export class Worker {
   #checkpoints: Checkpoints | null = null;
   /** Of connector sources. Null before the cluster is known. */
   #streams: Streams | null = null;
+  /** What an earlier start has left; null: none has. */
+  #state: StateKeeper | null = null;
+  #decision: Decision | null = null;
   #depth = 0;
   #ending = false;
   #signals = 0;
@@ -136,6 +141,8 @@ export class Worker {
     if (this.#ending) return;
     const { saved, folder } = this.#store;
     if (saved !== null && saved.fingerprint !== fingerprint) throw otherFingerprintError(folder, saved, fingerprint);
+    if (saved !== null) await this.#readCheckpoints(saved, folder);
+    if (this.#ending) return;
     await this.#shell.bindSources();
     this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
@@ -191,6 +198,7 @@ export class Worker {
       plan: this.#plan,
       cluster: this.#cluster,
       shell: this.#shell,
+      checkpoints: () => this.#checkpoints?.status ?? null,
       fingerprint,
       control: this.#control,
       data: this.#data,
@@ -305,27 +313,34 @@ export class Worker {
     }
   }
 
-  #openFiles(
-    clusterId: string,
-    folder: string,
-  ): Pick<CheckpointsOptions, "openState" | "readDecision" | "writeDecision"> {
+  /** What an earlier start left, all of it before anything is changed: whatever does not do is refused now. */
+  async #readCheckpoints({ clusterId }: SavedCluster, folder: string): Promise<void> {
+    const { role, checkpoints } = this.#config;
+    const { acceptStateLoss, intervalMs } = checkpoints;
+    if (role === "initializer") {
+      this.#decision = await readDecision(this.#runtime.disk, folder, clusterId);
+      const { epoch } = this.#decision ?? NOTHING_DECIDED;
+      if (intervalMs === null && epoch > 0 && !acceptStateLoss) throw checkpointsThere(folder, epoch);
+      if (intervalMs !== null && this.#decision === null && !acceptStateLoss) throw decisionMissing(folder);
+    }
+    if (intervalMs === null) return;
+    const state = await this.#openState(clusterId, folder);
+    this.#state = state;
+    const { torn } = state.facts();
+    if (torn === null) return;
+    this.#log.warn(
+      "state_torn",
+      `The last ${torn.bytes} bytes of ${torn.path} never became whole: a checkpoint that was under way when this worker died; ` +
+        `they are left out`,
+    );
+  }
+
+  #openState(clusterId: string, folder: string): Promise<StateKeeper> {
     const { disk, clock } = this.#runtime;
-    const { application, name, checkpoints } = this.#config;
+    const { name: worker, checkpoints } = this.#config;
+    const application = this.#config.application.name;
     const { acceptStateLoss } = checkpoints;
-    return {
-      openState: () =>
-        StateKeeper.open({
-          disk,
-          clock,
-          folder,
-          clusterId,
-          application: application.name,
-          worker: name,
-          acceptStateLoss,
-        }),
-      readDecision: () => readDecision(disk, folder, clusterId),
-      writeDecision: (decision) => writeDecision(disk, folder, clusterId, decision),
-    };
+    return StateKeeper.open({ disk, clock, folder, clusterId, application, worker, acceptStateLoss });
   }
 
   /** Once a cluster with checkpoints is formed, its initializer has a decision: a missing one is a lost one. */
@@ -353,12 +368,14 @@ export class Worker {
       enterGeneration: (generation, durable) => this.#cluster!.enterGeneration(generation, durable),
       release: () => this.#cluster!.release(),
       fail: (error) => void this.#fail(error),
-      folder: store.folder,
-      ...this.#openFiles(cluster.clusterId, store.folder),
+      openState: () =>
+        this.#state === null ? this.#openState(cluster.clusterId, store.folder) : Promise.resolve(this.#state),
+      decision: this.#decision,
+      writeDecision: (decision) => writeDecision(this.#runtime.disk, store.folder, cluster.clusterId, decision),
       restarted: store.saved !== null,
       hooks: this.#hooks,
     });
-    this.#checkpoints.start().catch((error: unknown) => void this.#fail(error));
+    this.#checkpoints.start();
   }
 
   #reached(phase: Phase): void {
@@ -441,6 +458,7 @@ export class Worker {
     try {
       await this.#shell.close(RECORD_GRACE_MS);
       await this.#checkpoints?.close();
+      await this.#state?.close();
       this.#hooks.reached("leave.connectors_closed");
       this.#metrics.close();
       await this.#farewell();
@@ -487,4 +505,22 @@ export class Worker {
       );
     }
   }
+}
+
+function decisionMissing(folder: string): ResilienceError {
+  return new ResilienceError(
+    "resilience_incomplete",
+    `Cannot use ${folder}: the file ${DECISION_FILE}, which says which checkpoint exists, is missing: the cluster was formed ` +
+      `with --checkpoint-interval off, or the file is lost. Nothing was changed. Give the folder back what it had; or start ` +
+      `with --checkpoint-interval off again; or go on with empty state: --accept-state-loss. To look at it: ` +
+      `tammar store verify ${shellWord(folder)}`,
+  );
+}
+
+function checkpointsThere(folder: string, epoch: Epoch): ResilienceError {
+  return new ResilienceError(
+    "resilience_has_checkpoints",
+    `Cannot use ${folder} with --checkpoint-interval off: the cluster is at checkpoint ${epoch}, and would start with empty ` +
+      `state beside it. Nothing was changed. Leave the option out; or go on with empty state: --accept-state-loss`,
+  );
 }

@@ -195,19 +195,19 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
   ["--log-format xml", [...INITIALIZER, "--log-format", "xml"], /^--log-format xml: expected text, json/],
   ["--ponythreads 4", [...INITIALIZER, "--ponythreads", "4"], /^--ponythreads 4: a worker has one thread/],
   ["--ponythreads=0", [...INITIALIZER, "--ponythreads=0"], /^--ponythreads 0/],
-  [
-    "--run-with-resilience",
-    [...INITIALIZER, "--run-with-resilience"],
-    /^--run-with-resilience: checkpoints come with a later release/,
-  ],
+  ["--run-with-resilience=yes", [...INITIALIZER, "--run-with-resilience=yes"], /^--run-with-resilience takes no value/],
   ["--log-rotation", [...INITIALIZER, "--log-rotation"], /^--log-rotation: .* later release/],
   ["--event-log-file-size", [...INITIALIZER, "--log-rotation", "-l", "10"], /later release/],
   ["--event-log-file-size alone", [...INITIALIZER, "-l", "10"], /only together with --log-rotation/],
   ["--event-log-file-size x", [...INITIALIZER, "-l", "x"], /^-l x: not a whole number/],
+  ["--time-between-checkpoints 1_000", [...INITIALIZER, "--time-between-checkpoints", "1_000.5"], /not a whole number/],
+  ["--checkpoint-interval 1", [...INITIALIZER, "--checkpoint-interval", "1"], /^--checkpoint-interval 1: give a time/],
+  ["--checkpoint-interval 0s", [...INITIALIZER, "--checkpoint-interval", "0s"], /from 1ms to 24h/],
+  ["--checkpoint-interval 25h", [...INITIALIZER, "--checkpoint-interval", "25h"], /from 1ms to 24h/],
   [
-    "--time-between-checkpoints",
-    [...INITIALIZER, "--time-between-checkpoints", "1_000"],
-    /^--time-between-checkpoints 1_000: checkpoints come with a later release/,
+    "two intervals",
+    [...INITIALIZER, "--checkpoint-interval", "1s", "--time-between-checkpoints", "5"],
+    /say the same thing twice/,
   ],
   ["--time-between-checkpoints -1", [...INITIALIZER, "--time-between-checkpoints=-1"], /must be at least 0/],
   [
@@ -221,6 +221,20 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
     /^Unknown option --nmae: did you mean --name\?/,
   ],
 ];
+
+test("checkpoints are taken every second unless another pause is given, in words or in nanoseconds, or off", () => {
+  const pause = (...args: string[]) => read([...INITIALIZER, ...args]).checkpointIntervalMs;
+  assert.equal(pause(), 1_000);
+  assert.equal(pause("--run-with-resilience"), 1_000);
+  assert.equal(pause("--checkpoint-interval", "250ms"), 250);
+  assert.equal(pause("--checkpoint-interval=1.5s"), 1_500);
+  assert.equal(pause("--checkpoint-interval", "2m"), 120_000);
+  assert.equal(pause("--checkpoint-interval", "off"), null);
+  assert.equal(pause("--time-between-checkpoints", "5000000000"), 5_000);
+  assert.equal(pause("--time-between-checkpoints", "0"), 1, "as often as they can be");
+  assert.equal(read(INITIALIZER).acceptStateLoss, false);
+  assert.equal(read([...INITIALIZER, "--accept-state-loss"]).acceptStateLoss, true);
+});
 
 for (const [what, args, message] of WRONG) {
   test(`wrong usage is refused with one line: ${what}`, () => {

@@ -57,7 +57,11 @@ const wrong: readonly [string, readonly string[], readonly string[]][] = [
   ["a stray word", [...alerts, ...first, ...out, "now"], ["now"]],
   ["the application's option not a number", [...alerts, ...first, ...out, "--rate", "fast"], ["--rate", "fast"]],
   ["threads", [...alerts, ...first, ...out, "--ponythreads", "4"], ["--ponythreads", "4"]],
-  ["resilience, for now", [...alerts, ...first, ...out, "--run-with-resilience"], ["--run-with-resilience", "later"]],
+  [
+    "a pause without a unit",
+    [...alerts, ...first, ...out, "--checkpoint-interval", "5"],
+    ["--checkpoint-interval", "5"],
+  ],
   ["log rotation, for now", [...alerts, ...first, ...out, "--log-rotation"], ["--log-rotation", "later"]],
   ["an event log size alone", [...alerts, ...first, ...out, "--event-log-file-size", "9"], ["--event-log-file-size"]],
   [

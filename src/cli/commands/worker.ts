@@ -113,7 +113,11 @@ async function runOneWorker(
     rawArguments: args,
     buildId: loaded.buildId,
     applicationCodeDigest: loaded.codeDigest,
-    checkpoints: NO_CHECKPOINTS,
+    checkpoints: {
+      ...NO_CHECKPOINTS,
+      intervalMs: options.checkpointIntervalMs,
+      acceptStateLoss: options.acceptStateLoss,
+    },
     timing: DEFAULT_TIMING,
     limits: DEFAULT_LIMITS,
   };
