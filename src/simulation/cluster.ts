@@ -303,7 +303,8 @@ export class SimulatedCluster {
         this.observation.uncaught.push({ timeMs: this.world.now(), worker: record.worker, text });
       }
     }
-    this.#ended(running, status === null ? "signal" : "exit", status);
+    if (status === null) this.#ended(running, "signal", running.process.exited?.status ?? null);
+    else this.#ended(running, "exit", status);
   }
 
   #passed(point: CrashPoint, worker: WorkerName): void {

@@ -89,7 +89,7 @@ export interface WorkerWatch {
     /** `read` gives null while nothing recent is known. */
     readonly observable: (read: () => WorkerStatus | null) => void;
   };
-  /** It left by itself, or (null) by a signal that it did not handle. */
+  /** It left by itself, or (null) by a signal that it did not handle: then `exited` of the process has the status. */
   readonly left: (status: number | null, failure: Failure | null) => void;
 }
 

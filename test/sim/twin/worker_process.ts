@@ -1,5 +1,6 @@
 /** One process of a worker: the test build, started with the operator's own options, watched and ended by its id. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:os";
 import process from "node:process";
 import { EXIT } from "../../../src/base/errors.ts";
 import type { Log } from "../../../src/base/log.ts";
@@ -147,9 +148,9 @@ export class WorkerProcess implements StageProcess {
     this.#paused = null;
     if (this.#killed) return;
     const byUs = signal !== null && this.#signalled;
-    const code = byUs ? null : (status ?? EXIT.bug);
-    if (code !== null) this.#exited = { status: code };
-    this.#watch.left(code, code === EXIT.done || byUs ? null : this.#failureOf(code, signal));
+    const code = status ?? (byUs ? 128 + constants.signals[signal] : EXIT.bug);
+    this.#exited = { status: code };
+    this.#watch.left(byUs ? null : code, code === EXIT.done || byUs ? null : this.#failureOf(code, signal));
     this.#alive = false;
   }
 
