@@ -4,6 +4,7 @@ import { printable } from "../base/log.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { buildId } from "./build_id.ts";
 import type { Command } from "./command.ts";
+import { checkpoint } from "./commands/checkpoint.ts";
 import { linksCommand } from "./commands/links.ts";
 import { metrics } from "./commands/metrics.ts";
 import { query } from "./commands/query.ts";
@@ -21,7 +22,17 @@ import { print } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 /** All commands but `links`, which depends on the executable. */
-export const COMMANDS: readonly Command[] = [worker, shutdown, query, store, send, receive, metrics, shrink];
+export const COMMANDS: readonly Command[] = [
+  worker,
+  shutdown,
+  checkpoint,
+  query,
+  store,
+  send,
+  receive,
+  metrics,
+  shrink,
+];
 
 /** Does what the command line says and leaves the process; never returns to its caller otherwise. */
 export async function main(runtime: Runtime, installer: Installer): Promise<void> {

@@ -32,6 +32,8 @@ const REQUESTS = {
   shutdown_and_report: 1001,
   /** Ours: the rich status. Empty. */
   status_query: 1003,
+  /** Ours: take a checkpoint now. Empty. */
+  checkpoint_request: 1005,
 } as const;
 
 /** Sent by a worker. */
@@ -51,6 +53,7 @@ const ANSWERS = {
   /** Ours: one frame for each event of a worker, and a last one. */
   shutdown_report: 1002,
   status_query_response: 1004,
+  checkpoint_response: 1006,
 } as const;
 
 export type ExternalRequestKind = keyof typeof REQUESTS;
@@ -119,6 +122,8 @@ export interface AnswerBodies {
   >;
   shutdown_report: ShutdownReport;
   status_query_response: unknown;
+  /** `epoch` 0: none was taken, and why. */
+  checkpoint_response: { readonly epoch: number; readonly reason: string };
 }
 
 export interface Partitions<Steps> {

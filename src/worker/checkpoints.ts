@@ -92,6 +92,8 @@ export interface CheckpointsOptions {
 /** How long one slice of writing may keep the loop. */
 const SLICE_MS: Millis = 1;
 const TICK_MS: Millis = 20;
+/** Who may wait for a checkpoint at once. */
+const ASKING_MAX = 64;
 
 /** An epoch that was cut here and is on its way to the disk. */
 interface Cut {
@@ -244,6 +246,7 @@ export class Checkpoints {
 
   /** Takes one now; `answer` gets its epoch, or 0 and why not. */
   ask(answer: (epoch: Epoch, reason: string) => void): void {
+    if (this.#answers.size >= ASKING_MAX) return answer(0, `${ASKING_MAX} others wait for one already`);
     const request = ++this.#requests;
     this.#answers.set(request, answer);
     if (this.#coordinator !== null) this.#drive({ kind: "asked", request });
@@ -499,6 +502,10 @@ export class Checkpoints {
     this.#cut = null;
     this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
     this.#options.shell.standStill(true);
+    // Their initializer may be another process by now. Those of the initializer itself are answered by its coordinator.
+    if (this.#coordinator !== null) return;
+    for (const answer of this.#answers.values()) answer(0, "the cluster recovers");
+    this.#answers.clear();
   }
 
   #restore(generation: Generation, epoch: Epoch, empty: boolean): void {

@@ -10,7 +10,7 @@ import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { ClusterQuery, ControlMessage, DrainReport } from "../wire/control.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
-import type { CheckpointStatus } from "./checkpoints.ts";
+import type { Checkpoints } from "./checkpoints.ts";
 import type { Cluster } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { DataflowShell } from "./dataflow_shell.ts";
@@ -30,7 +30,7 @@ export interface QueriesOptions {
   readonly cluster: Cluster;
   readonly shell: DataflowShell;
   /** Null: none are taken, or not yet. */
-  readonly checkpoints: () => CheckpointStatus | null;
+  readonly checkpoints: () => Pick<Checkpoints, "ask" | "status"> | null;
   readonly control: ControlChannel;
   readonly data: DataChannel;
   readonly fingerprint: string;
@@ -122,6 +122,13 @@ export class Queries implements ExternalHandler {
     const names = cluster.membership.memberNames;
     report({ kind: "stopping", reason: why, workers: names.length > 0 ? names : [this.worker] });
     turn(() => cluster.requestStop(`${why} at worker ${this.worker}`));
+  }
+
+  checkpoint(answer: (epoch: number, reason: string) => void): void {
+    const { checkpoints, turn } = this.#options;
+    const taking = checkpoints();
+    if (taking === null) return answer(0, "checkpoints are off, or the cluster is not formed yet");
+    turn(() => taking.ask(answer));
   }
 
   richStatus(answer: (status: unknown) => void): void {
@@ -220,7 +227,7 @@ export class Queries implements ExternalHandler {
         unacked_bytes: data.unacked(name).bytes,
       })),
       muted: shell.muted(),
-      checkpoint: checkpoints() ?? { epoch: 0 },
+      checkpoint: checkpoints()?.status ?? { epoch: 0 },
       sources: shell.sources.map(({ name, connector }) => ({ name, ...connector.status() })),
       sinks: shell.sinks.map((sink) => ({
         name: sink.name,

@@ -198,7 +198,7 @@ export class Worker {
       plan: this.#plan,
       cluster: this.#cluster,
       shell: this.#shell,
-      checkpoints: () => this.#checkpoints?.status ?? null,
+      checkpoints: () => this.#checkpoints,
       fingerprint,
       control: this.#control,
       data: this.#data,

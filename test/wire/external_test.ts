@@ -81,6 +81,7 @@ test("our own messages come back as they were", () => {
   const requests: ExternalRequest[] = [
     { kind: "shutdown_and_report", text: "maintenance" },
     { kind: "status_query" },
+    { kind: "checkpoint_request" },
     { kind: "shrink_request", query: true, nodeNames: ["w1", 'w"2'], nodeCount: 0 },
   ];
   for (const request of requests)
@@ -90,13 +91,14 @@ test("our own messages come back as they were", () => {
     { kind: "shutdown_report", body: { done: true, ok: false } },
     { kind: "status_query_response", body: { anything: ["\ud83e\udd98"] } },
     { kind: "shrink_error_response", text: SHRINK_TEXTS.accepted(2) },
+    { kind: "checkpoint_response", body: { epoch: 7, reason: "" } },
   ];
   for (const answer of answers)
     assert.deepStrictEqual(decodeExternalAnswer(encodeExternal(answer).subarray(4)), answer);
   const ids = [...requests, ...answers].map(
     (message) => encodeExternal(message)[4]! * 256 + encodeExternal(message)[5]!,
   );
-  assert.deepEqual(ids, [1001, 1003, 4, 1002, 1002, 1004, 6]);
+  assert.deepEqual(ids, [1001, 1003, 1005, 4, 1002, 1002, 1004, 6, 1006]);
 });
 
 test("the body of a request without one is ignored; text that is not UTF-8 is a fault", () => {

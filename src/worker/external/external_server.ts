@@ -238,6 +238,8 @@ export class ExternalServer {
       case "status_query":
         answer.within(() => say({ kind: "status_query_response", body: { worker: handler.worker, answered: false } }));
         return handler.richStatus((body) => say({ kind: "status_query_response", body }));
+      case "checkpoint_request":
+        return handler.checkpoint((epoch, reason) => say({ kind: "checkpoint_response", body: { epoch, reason } }));
     }
   }
 

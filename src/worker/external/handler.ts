@@ -58,4 +58,6 @@ export interface ExternalHandler {
   stop(reason: string, report: (event: StopEvent) => void): void;
   /** Everything worth knowing, by name. `answer` is called once, within a few seconds, with what JSON can carry. */
   richStatus(answer: (status: unknown) => void): void;
+  /** Takes a checkpoint. `answer` is called once: its epoch, or 0 and why there is none. */
+  checkpoint(answer: (epoch: number, reason: string) => void): void;
 }

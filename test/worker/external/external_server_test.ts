@@ -68,6 +68,9 @@ class FakeWorker implements ExternalHandler {
   richStatus(answer: (status: unknown) => void): void {
     answer({ rich: true });
   }
+  checkpoint(answer: (epoch: number, reason: string) => void): void {
+    answer(0, "none today");
+  }
 }
 
 interface Scene {
