@@ -3,7 +3,7 @@ import { PlanError } from "../base/errors.ts";
 import { checkConnectorSource } from "./connector_source.ts";
 import type { Framing, LineFraming } from "./framing.ts";
 import { checkFunction, checkName, type SinkDefinition, type SourceDefinition, showType } from "./graph.ts";
-import { TCP_PAYLOAD_LENGTH_MAX } from "./tcp_source.ts";
+import { TCP_PAYLOAD_LENGTH_MAX, TCP_SOURCE_CONNECTIONS_MAX } from "./tcp_source.ts";
 
 /** @throws {PlanError} Naming the source. */
 export function checkSource(name: unknown, definition: SourceDefinition<unknown>): void {
@@ -14,6 +14,7 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
       checkInputName(where, name, "a TCP source");
       checkFraming(where, definition.framing);
       checkDecoding(where, definition);
+      checkConnectionsMax(where, definition.connectionsMax);
       return;
     }
     case "connector":
@@ -114,6 +115,12 @@ function checkDecoding(where: string, { decode, decodeBatch, eventTime, lengthMa
   checkFunction(where, "decode", decode);
   if (decodeBatch !== undefined) checkFunction(where, "decodeBatch", decodeBatch);
   if (eventTime !== undefined) checkFunction(where, "eventTime", eventTime);
+}
+
+function checkConnectionsMax(where: string, count: unknown): void {
+  if (count === undefined || isIntegerWithin(count, 1, TCP_SOURCE_CONNECTIONS_MAX)) return;
+  const remedy = `give it 1 to ${TCP_SOURCE_CONNECTIONS_MAX}, or leave it out`;
+  throw new PlanError("definition_invalid", `${where}: connectionsMax is ${String(count)}: ${remedy}`);
 }
 
 function checkEncoding(where: string, definition: { readonly encode: unknown; readonly encodeBatch: unknown }): void {

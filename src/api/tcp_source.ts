@@ -4,6 +4,9 @@ import type { Payload } from "./payload.ts";
 /** Longest payload that a TCP source takes unless it says otherwise: 16 MiB. */
 export const TCP_PAYLOAD_LENGTH_MAX = 16 * 1024 * 1024;
 
+/** Most connections that a TCP source takes at a time. */
+export const TCP_SOURCE_CONNECTIONS_MAX = 1_024;
+
 /** Where the payloads of one chunk lie: payload `i` from byte `starts[i]` up to, not including, byte `ends[i]`. */
 export interface Frames {
   readonly count: number;
@@ -26,6 +29,11 @@ export interface TcpSourceSettings<T> {
   readonly eventTime?: (value: T) => number;
   /** Longest payload in bytes, 1 to 16,777,216 (the default). A longer one costs the client its connection. */
   readonly lengthMax?: number;
+  /**
+   * Connections at a time on each worker, 1 to 1,024 (the default); who comes beyond it is turned away. The answer to
+   * `source-ids-query` has an id for each; ten where this is left out.
+   */
+  readonly connectionsMax?: number;
 }
 
 /** A source that listens on the address that `--in NAME@HOST:PORT` gives it. Made by `tcpSource`. */
@@ -36,6 +44,7 @@ export interface TcpSource<T> {
   readonly decodeBatch: ((bytes: Uint8Array, frames: Frames) => readonly (T | undefined)[]) | undefined;
   readonly eventTime: ((value: T) => number) | undefined;
   readonly lengthMax: number;
+  readonly connectionsMax: number | undefined;
 }
 
 /**
@@ -53,5 +62,6 @@ export function tcpSource<T>(settings: TcpSourceSettings<T>): TcpSource<T> {
     decodeBatch: settings.decodeBatch,
     eventTime: settings.eventTime,
     lengthMax: settings.lengthMax ?? TCP_PAYLOAD_LENGTH_MAX,
+    connectionsMax: settings.connectionsMax,
   };
 }

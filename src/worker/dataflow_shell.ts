@@ -391,6 +391,7 @@ export class DataflowShell {
     const userError = (error: UserError) => this.#userError(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
+    const connectionsMax = definition.kind === "tcp" ? definition.connectionsMax : undefined;
     const input = config.inputs.get(name);
     const frames = (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number): void => {
       const before = runtime.clock.monotonicMs();
@@ -406,7 +407,7 @@ export class DataflowShell {
       turn,
       blocked: () => this.#still || this.#blocked(reach),
       frameBytesMax: input?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
-      connectionsMax: config.limits.sourceConnections,
+      connectionsMax: connectionsMax ?? config.limits.sourceConnections,
       // Asked for at Phase IV, when the members are known.
       maker: (generator) =>
         new GeneratorRunner(

@@ -23,9 +23,10 @@ export function stateStepId(operator: string, worker: string): string {
   return stepIds(operator, worker)[0]!;
 }
 
-/** One id for each connection a TCP source takes at a time in the original, and for a generator likewise. */
+/** One id for each connection that a TCP source says it takes at a time; ten for any other, as in the original. */
 export function sourceIdsOf(plan: Plan, worker: string): string[] {
-  return plan.sources.flatMap(({ name }) =>
-    Array.from({ length: INSTANCES }, (_, index) => entityId("source", worker, name, `${index}`)),
-  );
+  return plan.sources.flatMap(({ name, definition }) => {
+    const length = (definition.kind === "tcp" ? definition.connectionsMax : undefined) ?? INSTANCES;
+    return Array.from({ length }, (_, index) => entityId("source", worker, name, `${index}`));
+  });
 }
