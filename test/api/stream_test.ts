@@ -123,6 +123,10 @@ test("numbers out of range in a source are refused with their limits", () => {
   for (const lengthMax of [0, -1, 16 * 1024 * 1024 + 1, 2.5]) {
     refusal("definition_invalid", () => source("s", tcpSource({ framing: framed.u8, decode, lengthMax })), "lengthMax");
   }
+  for (const connectionsMax of [0, 1_025, 1.5]) {
+    const settings = { framing: framed.u8, decode, connectionsMax };
+    refusal("definition_invalid", () => source("s", tcpSource(settings)), "connectionsMax");
+  }
   for (const rate of [-1, Number.NaN, Number.POSITIVE_INFINITY, "7" as Any]) {
     refusal("definition_invalid", () => source("s", generatorSource({ initial: () => 0, next: keep, rate })), "rate");
   }

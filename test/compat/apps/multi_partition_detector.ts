@@ -79,7 +79,12 @@ export default application(
           apply(message, state, { eventTime }): Message {
             if (message.key !== state.key) throw new Error(`a record of ${message.key} came to ${state.key}`);
             state.ring = [...state.ring.slice(1), latest(message)];
-            return { key: message.key, trace: `${message.trace}.TraceWindow`, payload: state.ring, ts: eventTime / 1e6 };
+            return {
+              key: message.key,
+              trace: `${message.trace}.TraceWindow`,
+              payload: state.ring,
+              ts: eventTime / 1e6,
+            };
           },
         });
     };
