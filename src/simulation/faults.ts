@@ -22,9 +22,14 @@ interface Rotten {
   readonly rotten: Uint8Array;
 }
 
+export interface FaultHooks {
+  readonly applied: (fault: FaultRecord) => void;
+  readonly called: (worker: WorkerName, call: "disk" | "net") => void;
+}
+
 export class FaultPlan {
   readonly #cluster: SimulatedCluster;
-  readonly #applied: (fault: FaultRecord) => void;
+  readonly #hooks: FaultHooks;
   readonly #faults: readonly Fault[];
   readonly #fired: boolean[];
   readonly #pointCounts = new Map<string, number>();
@@ -40,9 +45,9 @@ export class FaultPlan {
   #lastsUntilMs: Millis = 0;
   #mended = false;
 
-  constructor(cluster: SimulatedCluster, applied: (fault: FaultRecord) => void) {
+  constructor(cluster: SimulatedCluster, hooks: FaultHooks) {
     this.#cluster = cluster;
-    this.#applied = applied;
+    this.#hooks = hooks;
     this.#faults = cluster.scenario.faults;
     this.#fired = this.#faults.map(() => false);
     this.#pointsWaiting = this.#faults.filter((fault) => "point" in fault.at).length;
@@ -132,7 +137,7 @@ export class FaultPlan {
     const effect = this.#apply(fault);
     const record: FaultRecord = { timeMs, index, kind: fault.do, effect };
     this.#cluster.observation.faults.push(record);
-    this.#applied(record);
+    this.#hooks.applied(record);
     if ("ms" in fault) this.#lastsUntilMs = Math.max(this.#lastsUntilMs, timeMs + fault.ms);
     const next = this.#faults[index + 1];
     if (next !== undefined && "after" in next.at) this.#at(timeMs + next.at.ms, index + 1);
@@ -282,6 +287,7 @@ export class FaultPlan {
   }
 
   #diskFault(worker: WorkerName, operation: DiskOperation): DiskErrorCode | null {
+    this.#hooks.called(worker, "disk");
     const list = this.#failures.get(worker);
     if (list === undefined) return null;
     for (const [i, failure] of list.entries()) {
@@ -295,6 +301,7 @@ export class FaultPlan {
   }
 
   #callFault(worker: WorkerName, call: NetCall): NetErrorCode | null {
+    this.#hooks.called(worker, "net");
     const left = this.#calls.get(worker);
     if (left === undefined) return null;
     if (left > 1) {

@@ -30,6 +30,8 @@ export interface RunOptions {
   /** Where it takes place. Default: a virtual world. */
   readonly stage?: Stage;
   readonly onLog?: (entry: LogEntry) => void;
+  /** Told of every call of a worker to its disk and to its network. */
+  readonly onCall?: (worker: WorkerName, call: "disk" | "net", timeMs: Millis) => void;
   /** Writes down everything that happens. */
   readonly tracer?: Tracer;
   /**
@@ -111,7 +113,10 @@ class Run {
       },
       processChanged: (process) => options.tracer?.process(process),
     });
-    this.#faults = new FaultPlan(this.#cluster, (fault) => options.tracer?.fault(fault));
+    this.#faults = new FaultPlan(this.#cluster, {
+      applied: (fault) => options.tracer?.fault(fault),
+      called: (worker, call) => options.onCall?.(worker, call, this.#cluster.world.now()),
+    });
     const { observation } = this.#cluster;
     const asked = options.oracles.filter((oracle) => scenario.expect.includes(oracle.id));
     this.#during = asked.flatMap((oracle) => oracle.during?.(observation, scenario) ?? []);

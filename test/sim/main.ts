@@ -6,6 +6,7 @@ import { doShare } from "./batch.ts";
 import { crashPoints } from "./commands/crash_points.ts";
 import { determinism } from "./commands/determinism.ts";
 import { directed } from "./commands/directed.ts";
+import { nLoop } from "./commands/n_loop.ts";
 import { replay, show, shrink } from "./commands/replay.ts";
 import { run } from "./commands/run.ts";
 import { slice } from "./commands/slice.ts";
@@ -21,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   crashpoints: crashPoints,
   determinism,
   directed,
+  nloop: nLoop,
   slice,
   twin,
   show,

@@ -12,6 +12,7 @@ import {
   passages,
 } from "../../src/simulation/crash_cases.ts";
 import { generateScenario } from "../../src/simulation/generate.ts";
+import { countCalls, judgeLoop, LOOPS, type LoopCase, loopCase } from "../../src/simulation/n_loop.ts";
 import type { Violation } from "../../src/simulation/oracles/oracle.ts";
 import type { RunResult } from "../../src/simulation/run.ts";
 import { type FaultKind, parseSeed, type Scenario, showSeed } from "../../src/simulation/scenario.ts";
@@ -21,7 +22,9 @@ import { execute } from "./execute.ts";
 export type Work =
   | { readonly kind: "seeds"; readonly first: bigint; readonly count: number }
   | { readonly kind: "crash"; readonly seed: bigint; readonly pairs: number }
-  | { readonly kind: "directed" };
+  | { readonly kind: "directed" }
+  /** Every `every`-th. */
+  | { readonly kind: "nloop"; readonly every: number };
 
 /** One run. */
 export interface Piece {
@@ -57,6 +60,8 @@ export function wordsOf(work: Work): string[] {
       return [work.kind, showSeed(work.seed), String(work.pairs)];
     case "directed":
       return [work.kind];
+    case "nloop":
+      return [work.kind, String(work.every)];
   }
 }
 
@@ -64,6 +69,7 @@ export function workOf([kind, first, second]: readonly string[]): Work {
   if (kind === "seeds") return { kind, first: parseSeed(first!), count: Number(second) };
   if (kind === "crash") return { kind, seed: parseSeed(first!), pairs: Number(second) };
   if (kind === "directed") return { kind };
+  if (kind === "nloop") return { kind, every: Number(first) };
   throw new Error(`${kind} is no kind of work`);
 }
 
@@ -81,6 +87,10 @@ export async function piecesOf(work: Work): Promise<Pieces> {
       const { cases } = await crashPlan(work.seed, work.pairs);
       return { count: cases.length, at: (index) => crashPiece(cases[index]!) };
     }
+    case "nloop": {
+      const { cases } = await loopPlan(work.every);
+      return { count: cases.length, at: (index) => loopPiece(cases[index]!) };
+    }
     case "directed": {
       const all = directedRuns();
       return {
@@ -95,6 +105,10 @@ function seedPiece(seed: bigint): Piece {
   return { name: showSeed(seed), scenario: generateScenario(seed) };
 }
 
+function loopPiece(loop: LoopCase): Piece {
+  return { name: loop.scenario.name, scenario: loop.scenario, judge: (result) => judgeLoop(loop, result) };
+}
+
 function crashPiece({ point, variant, scenario }: CrashCase): Piece {
   return {
     name: scenario.name,
@@ -107,6 +121,25 @@ function crashPiece({ point, variant, scenario }: CrashCase): Piece {
       }),
     }),
   };
+}
+
+export interface LoopPlan {
+  readonly cases: readonly LoopCase[];
+  /** Of the loops, undisturbed. */
+  readonly failed: readonly Violation[];
+}
+
+/** How many calls there are is learnt from an undisturbed run of each loop. */
+export async function loopPlan(every: number): Promise<LoopPlan> {
+  const cases: LoopCase[] = [];
+  const failed: Violation[] = [];
+  for (const loop of LOOPS) {
+    const { calls, violations } = await countCalls(loop, execute);
+    failed.push(...violations);
+    // Beyond the last one too, where nothing fails: that is the end of the loop.
+    for (let n = 1; n <= calls + 1; n++) cases.push(loopCase(loop, n));
+  }
+  return { cases: cases.filter((_, i) => i % every === 0), failed };
 }
 
 export interface CrashPlan {

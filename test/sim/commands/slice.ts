@@ -19,6 +19,7 @@ import { addUp, showViolation, type Totals } from "../report.ts";
 import { runCrashes } from "./crash_points.ts";
 import { runTwice } from "./determinism.ts";
 import { runDirected } from "./directed.ts";
+import { runLoops } from "./n_loop.ts";
 import { runSeeds } from "./run.ts";
 
 const FULL = { seeds: 1_000, pairs: 250 };
@@ -91,6 +92,7 @@ class Slice {
     await this.#part("regressions", () => this.#regressions());
     if (quick) return { figures: this.#figures, hash };
     await this.#part("crash points", () => this.#crashes(seed));
+    await this.#part("failing calls", () => this.#loops());
     await this.#part("directed scenarios", () => this.#directed());
     await this.#part("rare states", () => this.#rareStates());
     await this.#part("determinism", () => this.#determinism(seed));
@@ -159,6 +161,18 @@ class Slice {
     this.#count(single.totals);
     this.#count(two.totals);
     this.#figure(`violations of ${two.runs} pairs of crashes`, `${two.violations}`, "0", two.violations === 0);
+  }
+
+  async #loops(): Promise<void> {
+    const { jobs, failures } = this.#plan;
+    const { totals, runs, violations, perLoop } = await runLoops(1, jobs, failures);
+    this.#count(totals);
+    this.#figure(`violations of ${runs} failing calls`, `${violations}`, "0", violations === 0);
+    // Each has calls, and each of them failed; only the one beyond the last did not.
+    const counts = [...perLoop.values()];
+    const complete = counts.filter((loop) => loop.failed > 5 && loop.failed >= loop.runs - 1).length;
+    const is = `${complete} of ${perLoop.size}, ${counts.reduce((sum, loop) => sum + loop.failed, 0)} calls`;
+    this.#figure("starts, restarts and stops with each call failing once", is, "all", complete === perLoop.size);
   }
 
   async #directed(): Promise<void> {
