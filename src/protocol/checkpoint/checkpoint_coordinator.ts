@@ -6,7 +6,8 @@
  *      └── deadline, a worker failed, lost, or voted no: aborted
  *   any ──suspend──▶ suspended ──resume──▶ resting
  *
- * C1. At most one checkpoint is in flight; whoever asks meanwhile is answered when the next one is complete.
+ * C1. At most one checkpoint is in flight; whoever asks meanwhile gets the next one, which is begun at once behind it: what
+ *     was there when it was asked for is in it.
  * C2. `complete` is announced only after `decided` for the same epoch: the decision record is durable.
  * C3. A report of another epoch or generation is a straggler: counted and dropped, never an error.
  * C4. An epoch is never used twice, aborted ones neither, not even after a restart of the coordinator: what a worker has
@@ -41,7 +42,9 @@ export type CheckpointEvent =
   | { readonly kind: "lost"; readonly worker: WorkerName }
   /** The decision record of this epoch is durable. */
   | { readonly kind: "decided"; readonly epoch: Epoch }
-  /** A recovery or a stop begins: nothing is started until `resume`. */
+  /** The cluster stops: none is begun any more but those that are asked for. */
+  | { readonly kind: "stopping" }
+  /** A recovery begins: nothing is started until `resume`. */
   | { readonly kind: "suspend"; readonly reason: string }
   | { readonly kind: "resume"; readonly complete: Epoch; readonly used: Epoch };
 
@@ -99,7 +102,10 @@ export class CheckpointCoordinator {
   #used: Epoch;
   #complete: Epoch;
   #failures = 0;
+  /** Who gets the one in flight, and who the one behind it. */
   #asking: number[] = [];
+  #askingNext: number[] = [];
+  #stopping = false;
   stragglers = 0;
 
   /** @param used No epoch up to this one is used again. */
@@ -154,8 +160,12 @@ export class CheckpointCoordinator {
         if (state.kind === "suspended") {
           return [{ kind: "answer", request: event.request, complete: null, reason: state.reason }];
         }
-        this.#asking.push(event.request);
+        this.#askingNext.push(event.request);
         return state.kind === "resting" ? this.#begin(now) : [];
+      case "stopping":
+        this.#stopping = true;
+        if (state.kind === "resting") this.#rest(now);
+        return [];
       case "stored": {
         if (state.kind !== "collecting" || state.epoch !== event.epoch || !state.waiting.delete(event.from))
           return this.#straggler();
@@ -184,7 +194,7 @@ export class CheckpointCoordinator {
           state.kind === "collecting"
             ? [{ kind: "abort", epoch: state.epoch, reason: event.reason, failures: this.#failures }]
             : [];
-        for (const request of this.#asking.splice(0)) {
+        for (const request of [...this.#asking.splice(0), ...this.#askingNext.splice(0)]) {
           effects.push({ kind: "answer", request, complete: null, reason: event.reason });
         }
         this.#state = { kind: "suspended", reason: event.reason };
@@ -204,6 +214,7 @@ export class CheckpointCoordinator {
   #begin(now: Millis): CheckpointEffect[] {
     const epoch = this.#used + 1;
     this.#used = epoch;
+    this.#asking = this.#askingNext.splice(0);
     this.#state = {
       kind: "collecting",
       epoch,
@@ -223,6 +234,7 @@ export class CheckpointCoordinator {
       ...this.#asking
         .splice(0)
         .map((request): CheckpointEffect => ({ kind: "answer", request, complete: null, reason })),
+      ...this.#beginNext(now),
     ];
   }
 
@@ -237,12 +249,18 @@ export class CheckpointCoordinator {
       ...this.#asking
         .splice(0)
         .map((request): CheckpointEffect => ({ kind: "answer", request, complete: epoch, reason: "" })),
+      ...this.#beginNext(now),
     ];
+  }
+
+  #beginNext(now: Millis): CheckpointEffect[] {
+    return this.#askingNext.length > 0 ? this.#begin(now) : [];
   }
 
   #rest(now: Millis): void {
     const { intervalMs } = this.#config;
-    this.#state = { kind: "resting", next: intervalMs === null ? Number.POSITIVE_INFINITY : now + intervalMs };
+    const isAskedFor = intervalMs === null || this.#stopping;
+    this.#state = { kind: "resting", next: isAskedFor ? Number.POSITIVE_INFINITY : now + intervalMs };
   }
 
   #straggler(): CheckpointEffect[] {

@@ -44,16 +44,23 @@ test("a checkpoint is complete only when its decision is durable", () => {
   assert.deepEqual(at(2_040, { kind: "tick" }), ["begin 2"]);
 });
 
-test("a trigger while one is in flight is answered by the next to complete", () => {
+test("whoever asks while one is in flight gets the one behind it, begun at once, whatever becomes of the first", () => {
   const { at } = coordinator(["initializer"]);
   assert.deepEqual(at(10, { kind: "asked", request: 7 }), ["begin 1"]);
   assert.deepEqual(at(11, { kind: "asked", request: 8 }), []);
   at(12, stored("initializer", 1));
-  assert.deepEqual(at(13, { kind: "decided", epoch: 1 }), [
-    "complete 1 in 3 ms, 10 bytes",
-    "answer 7: 1",
-    "answer 8: 1",
-  ]);
+  assert.deepEqual(at(13, { kind: "decided", epoch: 1 }), ["complete 1 in 3 ms, 10 bytes", "answer 7: 1", "begin 2"]);
+  at(14, { kind: "asked", request: 9 });
+  assert.deepEqual(at(15, { kind: "lost", worker: "w1" }).slice(1), ["answer 8: worker w1 is lost", "begin 3"]);
+  at(16, stored("initializer", 3));
+  assert.deepEqual(at(17, { kind: "decided", epoch: 3 }), ["complete 3 in 2 ms, 10 bytes", "answer 9: 3"]);
+});
+
+test("while the cluster stops, only those that are asked for are begun", () => {
+  const { at } = coordinator(["initializer"]);
+  assert.deepEqual(at(10, { kind: "stopping" }), []);
+  assert.deepEqual(at(99_000, { kind: "tick" }), []);
+  assert.deepEqual(at(99_001, { kind: "asked", request: 1 }), ["begin 1"]);
 });
 
 test("one that does not complete is aborted with whom it waited for, and its epoch is never used again", () => {
