@@ -152,7 +152,7 @@ export class OutputQueue {
 }
 
 /** Index of the first element above `value` in an ascending array. */
-function firstAbove(ascending: Uint32Array, value: number): number {
+export function firstAbove(ascending: Uint32Array, value: number): number {
   let low = 0;
   let high = ascending.length;
   while (low < high) {
