@@ -29,7 +29,7 @@
  * - `keyBy` sends each record to the one worker that keeps the state of its key, `collect` all records to one worker,
  *   `rebalance` spreads costly work evenly;
  * - `toStateful` meets each record with the state of its key;
- * - `merge` joins two streams; `toSink` and `toSinks` end the pipeline in one `tcpSink` or `fileSink`, or several.
+ * - `merge` joins two streams; `toSink` and `toSinks` end the pipeline in one `tcpSink`, `connectorSink` or `fileSink`, or several.
  *
  * Types flow from the source's decoder to the sink's encoder without annotations. `docs/application.md` is the manual,
  * `examples/` has whole programs.
@@ -42,6 +42,7 @@ export {
   application,
   type BuildContext,
 } from "./src/api/application.ts";
+export { type ConnectorSink, type ConnectorSinkSettings, connectorSink } from "./src/api/connector_sink.ts";
 export {
   type ConnectorMessage,
   type ConnectorSource,

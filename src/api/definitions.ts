@@ -1,5 +1,6 @@
 /** Checks what an author hands to `source` and `toSink`; the compiler has done most of it for those who use it. */
 import { PlanError } from "../base/errors.ts";
+import { checkConnectorSink } from "./connector_sink.ts";
 import { checkConnectorSource } from "./connector_source.ts";
 import type { Framing, LineFraming } from "./framing.ts";
 import { checkFunction, checkName, type SinkDefinition, type SourceDefinition, showType } from "./graph.ts";
@@ -58,10 +59,13 @@ export function checkSink(after: string, definition: SinkDefinition<never>): voi
   switch (definition?.kind) {
     case "tcp":
       checkEncoding(where, definition);
-      if (definition.output !== undefined && !isIntegerWithin(definition.output, 0, 1023)) {
-        const remedy = "give it the place in --out, counted from 0";
-        throw new PlanError("definition_invalid", `${where}: output is ${String(definition.output)}: ${remedy}`);
-      }
+      checkOutput(where, definition.output);
+      return;
+    case "connector":
+      checkEncoding(where, definition);
+      checkOutput(where, definition.output);
+      checkName(`the connector sink after ${after}`, definition.name);
+      checkConnectorSink(where, definition);
       return;
     case "file": {
       const { directory, extension, name } = definition;
@@ -79,9 +83,15 @@ export function checkSink(after: string, definition: SinkDefinition<never>): voi
     default:
       throw new PlanError(
         "definition_invalid",
-        `${where}: it is ${showType(definition)}: make one with tcpSink() or fileSink()`,
+        `${where}: it is ${showType(definition)}: make one with tcpSink(), connectorSink() or fileSink()`,
       );
   }
+}
+
+function checkOutput(where: string, output: number | undefined): void {
+  if (output === undefined || isIntegerWithin(output, 0, 1023)) return;
+  const remedy = "give it the place in --out, counted from 0";
+  throw new PlanError("definition_invalid", `${where}: output is ${String(output)}: ${remedy}`);
 }
 
 /** `--in` gives its address by this name. */

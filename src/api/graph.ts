@@ -3,6 +3,7 @@
  * data; made anew by each call of `build`, so nothing is shared between two workers of one process.
  */
 import { PlanError } from "../base/errors.ts";
+import type { ConnectorSink } from "./connector_sink.ts";
 import type { ConnectorSource } from "./connector_source.ts";
 import type { FileSink } from "./file_sink.ts";
 import type { FileSource } from "./file_source.ts";
@@ -13,7 +14,7 @@ import type { TcpSource } from "./tcp_source.ts";
 /** What `source` takes. */
 export type SourceDefinition<T> = TcpSource<T> | ConnectorSource<T> | GeneratorSource<T> | FileSource<T>;
 /** What `toSink` takes. */
-export type SinkDefinition<T> = TcpSink<T> | FileSink<T>;
+export type SinkDefinition<T> = TcpSink<T> | ConnectorSink<T> | FileSink<T>;
 
 /** What user code may know about the record at hand. Valid during the call only. */
 export interface StateContext {

@@ -50,7 +50,12 @@ const WORKING: readonly OptionSpec[] = [
       "Where each TCP or connector source listens; MAX is its largest frame in bytes. " +
       "A connector source also takes NAME@HOST:PORT:COOKIE:MAXCREDITS:REFILLCREDITS",
   },
-  { name: "out", letter: "o", value: "HOST:PORT,...", help: "Where each TCP sink connects to, by position" },
+  {
+    name: "out",
+    letter: "o",
+    value: "HOST:PORT,...",
+    help: "Where each TCP or connector sink connects to, by position",
+  },
   {
     name: "cluster-initializer",
     letter: "t",

@@ -543,7 +543,10 @@ export class ConnectorSinkConnector implements SinkConnector {
 function readOffset(name: string, position: unknown): number {
   const { version, offset } = position as Partial<SinkPosition>;
   if (version === 1 && Number.isSafeInteger(offset) && offset! >= 0) return offset!;
-  throw new ResilienceError("state_unreadable", `${name}: its position in the checkpoint is none that this release writes`);
+  throw new ResilienceError(
+    "state_unreadable",
+    `${name}: its position in the checkpoint is none that this release writes`,
+  );
 }
 
 function reason(error: unknown): string {

@@ -1,11 +1,14 @@
 /** From a sink's definition to its connector: the one place that knows all kinds. */
+import { sinkAddress } from "../api/connector_sink.ts";
 import type { SinkDefinition } from "../api/graph.ts";
-import { unreachable } from "../base/assert.ts";
+import { assert, unreachable } from "../base/assert.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
+import { outputName } from "../protocol/connector/sink_commit.ts";
 import type { Address, Runtime } from "../runtime/runtime.ts";
 import type { SinkConnector, Vote } from "./connector.ts";
+import { ConnectorSinkConnector } from "./connector_sink.ts";
 import { FileSinkConnector } from "./file_sink.ts";
 import { TcpSinkConnector } from "./tcp_sink.ts";
 
@@ -13,8 +16,12 @@ import { TcpSinkConnector } from "./tcp_sink.ts";
 export interface SinkSurroundings {
   readonly runtime: Runtime;
   readonly log: Log;
+  /** Name of the application. */
+  readonly application: string;
   /** Of this worker. */
   readonly worker: string;
+  /** Known when the sink is started. */
+  readonly clusterId: () => string;
   /** For people: the operator id of the sink. */
   readonly name: string;
   /** Its entry in `outputs`, from 0; null: it needs none. */
@@ -40,6 +47,26 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
     case "tcp": {
       const address = outputAddress(surroundings);
       return new TcpSinkConnector({ runtime, log, name, address, queueBytesMax, checkpoints, turn, changed, voted });
+    }
+    case "connector": {
+      const { application, worker, clusterId } = surroundings;
+      const fixed = definition.address === undefined ? null : sinkAddress(definition.address);
+      assert(definition.address === undefined || fixed !== null, "a plan has addresses that are");
+      return new ConnectorSinkConnector({
+        runtime,
+        log,
+        name,
+        address: fixed ?? outputAddress(surroundings),
+        cookie: definition.cookie,
+        application,
+        worker,
+        output: () => outputName(application, worker, clusterId(), name),
+        queueBytesMax,
+        checkpoints,
+        turn,
+        changed,
+        voted,
+      });
     }
     case "file":
       return new FileSinkConnector({

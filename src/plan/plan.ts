@@ -89,7 +89,7 @@ export interface PlannedExchange extends Reach {
 
 export interface PlannedSink {
   readonly index: number;
-  /** `pipeline/sink <output>`, or `pipeline/sink <name>` for files. */
+  /** `pipeline/sink <output>`, or `pipeline/sink <name>` for files and for programs whose address is the application's. */
   readonly id: string;
   /** The entry of `--out`, from 0; null: it needs none. */
   readonly output: number | null;
@@ -165,7 +165,7 @@ class Planner {
   readonly #exchangePipelines: string[] = [];
   readonly #sinks: PlannedSink[] = [];
   readonly #ids = new Set<string>();
-  #tcpSinkCount = 0;
+  #outputCount = 0;
 
   constructor(application: string) {
     this.#application = application;
@@ -287,19 +287,20 @@ class Planner {
   }
 
   #sink(pipeline: string, definition: SinkDefinition<unknown>): PlannedSink {
-    if (definition.kind === "file") {
+    if (definition.kind === "file" || (definition.kind === "connector" && definition.address !== undefined)) {
       const id = `${pipeline}/sink ${definition.name}`;
+      const kind = `${definition.kind} sink`;
       this.#claim(
         id,
-        `file sink ${JSON.stringify(definition.name)}`,
-        "give each file sink of a pipeline a name of its own",
+        `${kind} ${JSON.stringify(definition.name)}`,
+        `give each ${kind} of a pipeline a name of its own`,
       );
       const sink: PlannedSink = { index: this.#sinks.length, id, output: null, definition };
       this.#sinks.push(sink);
       return sink;
     }
-    const output = definition.output ?? this.#tcpSinkCount;
-    this.#tcpSinkCount++;
+    const output = definition.output ?? this.#outputCount;
+    this.#outputCount++;
     const id = `${pipeline}/sink ${output}`;
     this.#claim(id, `entry ${output} of --out (from 0)`, "give each sink its own output");
     const sink: PlannedSink = { index: this.#sinks.length, id, output, definition };

@@ -431,11 +431,13 @@ export class DataflowShell {
   }
 
   #makeSink({ id, output, definition }: PlannedSink): SinkConnector {
-    const { config, runtime, log, turn } = this.#options;
+    const { config, plan, runtime, log, turn } = this.#options;
     return makeSink(definition, {
       runtime,
       log,
+      application: plan.application,
       worker: config.name,
+      clusterId: () => this.#cluster!.clusterId,
       name: id,
       output,
       outputs: config.outputs,

@@ -8,6 +8,7 @@
  *   B3. At most one transaction has a vote and no decision.
  */
 import { ProtocolError } from "../../base/errors.ts";
+import { crc32c } from "../../store/crc32c.ts";
 import { ByteWriter } from "../../wire/byte_writer.ts";
 import {
   COMMIT_STREAM,
@@ -41,6 +42,32 @@ export type SinkLogEntry =
     }
   | { readonly event: "phase2"; readonly id: string; readonly decision: "commit" | "abort"; readonly end: number }
   | { readonly event: "error"; readonly text: string };
+
+/** A line of the log: the entry as JSON, a tab, its checksum in hex. */
+export function sinkLogLine(entry: SinkLogEntry): Uint8Array {
+  const json = JSON.stringify(entry);
+  return encoder.encode(`${json}\t${checksum(json)}\n`);
+}
+
+/** Entries in order, up to the first line that is not whole: what was never synced may be damaged, and was never promised. */
+export function readSinkLog(bytes: Uint8Array): { readonly entries: SinkLogEntry[]; readonly wholeBytes: number } {
+  const entries: SinkLogEntry[] = [];
+  let wholeBytes = 0;
+  for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, wholeBytes)) {
+    const [json = "", sum] = decoder.decode(bytes.subarray(wholeBytes, end)).split("\t");
+    if (sum !== checksum(json)) break;
+    entries.push(JSON.parse(json) as SinkLogEntry);
+    wholeBytes = end + 1;
+  }
+  return { entries, wholeBytes };
+}
+
+function checksum(text: string): string {
+  return crc32c(encoder.encode(text)).toString(16).padStart(8, "0");
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 export type SinkAction =
   /** To the end of the output. */
@@ -130,7 +157,7 @@ export class SinkSession {
     switch (frame.kind) {
       case "notify":
         if (frame.stream !== OUTPUT_STREAM) return [fatal(`it opens stream ${frame.stream}`)];
-        this.#output = new TextDecoder().decode(frame.name);
+        this.#output = decoder.decode(frame.name);
         return [
           { kind: "log", entry: { event: "opened", output: this.#output, offset: book.length } },
           send({ kind: "notify_ack", success: true, stream: OUTPUT_STREAM, point: BigInt(book.length) }),
@@ -150,7 +177,7 @@ export class SinkSession {
 
   #hello({ version, cookie, instance }: ConnectorFrame & { kind: "hello" }): SinkAction[] {
     if (this.#state !== "greeting") return [fatal("a second hello came")];
-    const isRight = version === SINK_VERSION && new TextDecoder().decode(cookie) === this.#options.cookie;
+    const isRight = version === SINK_VERSION && decoder.decode(cookie) === this.#options.cookie;
     if (!isRight) {
       this.#state = "closed";
       return [send({ kind: "error", text: "Unknown protocol version or bad cookie" }), { kind: "close" }];

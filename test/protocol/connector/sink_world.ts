@@ -179,6 +179,7 @@ export class SinkWorld {
     this.held.reset(offset);
     this.commit.rollBack(epoch, offset);
     this.#settle();
+    assert.equal(this.commit.spoiled, false);
   }
 
   write(sizes: readonly number[]): void {
@@ -393,7 +394,5 @@ export class SinkWorld {
 
 export function framesOf(splitter: FrameSplitter, chunk: Uint8Array): Uint8Array[] {
   assert.equal(splitter.push(chunk), "ok");
-  return Array.from({ length: splitter.count }, (_, i) =>
-    splitter.bytes.slice(splitter.starts[i]!, splitter.ends[i]!),
-  );
+  return Array.from({ length: splitter.count }, (_, i) => splitter.bytes.slice(splitter.starts[i]!, splitter.ends[i]!));
 }

@@ -1,0 +1,159 @@
+/** Connector sinks on whole virtual clusters: the six rule files of the two-phase sink, and machines that die. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { application, connectorSink, generatorSource, source } from "../../mod.ts";
+import type { Application } from "../../src/api/application.ts";
+import { NO_CHECKPOINTS, type WorkerConfig } from "../../src/worker/config.ts";
+import { epochOf, RULE_FILES, TWO_PHASE_PORT, VirtualTwoPhaseSink } from "../lib/two_phase_sink.ts";
+import { VirtualCluster } from "../lib/virtual_cluster.ts";
+
+const SINK_HOST = "twophase";
+
+/** -40.0, -39.0, ... on the initializer: what the sink gets is the same numbers, one a line. */
+function numbers(count: number, rate: number): Application {
+  return application("Celsius to Fahrenheit", () =>
+    source(
+      "convert temperature readings",
+      generatorSource({
+        initial: ({ worker }) => ({ worker, at: 0 }),
+        next: (state) => (state.at < count ? { worker: state.worker, at: state.at + 1 } : undefined),
+        emit: (state) => state,
+        rate,
+      }),
+    )
+      .to("as it is", (value) => value)
+      .toSink(
+        connectorSink({ address: `${SINK_HOST}:${TWO_PHASE_PORT}`, encode: ({ worker, at }) => `${worker} ${at}\n` }),
+      ),
+  );
+}
+
+function cluster(seed: number, workers: number, made: Application, intervalMs: number | null): VirtualCluster {
+  const config: Partial<WorkerConfig> = {
+    inputs: new Map(),
+    outputs: [],
+    checkpoints: { ...NO_CHECKPOINTS, intervalMs },
+  };
+  return new VirtualCluster({ seed, workers, application: () => made, config });
+}
+
+for (const { number, rule, expected } of RULE_FILES) {
+  test(`rule file ${number}: checkpoint 3 ends in a ${expected}, checkpoint 14 in a commit, within 18 seconds`, async () => {
+    const made = cluster(number, 1, numbers(1_000_000, 500), 1_000);
+    const sink = new VirtualTwoPhaseSink(made.world.host(SINK_HOST), [rule]);
+    made.startAll();
+    const said = () => made.processes.get("initializer")!.lines.join("\n");
+    assert.ok(await made.working(), said());
+    const isThere = await made.world.runUntil(() => sink.decisions("initializer").has(14), 18_000);
+    assert.ok(isThere, said());
+    assert.deepEqual(sink.fatal, []);
+    const decisions = sink.decisions("initializer");
+    assert.equal(decisions.get(3), expected, said());
+    assert.equal(decisions.get(14), "commit");
+    // One after the other, none left out.
+    const prepared = sink.log("initializer").flatMap((entry) => (entry.event === "phase1" ? [entry.id] : []));
+    assert.deepEqual(
+      prepared.map(epochOf),
+      prepared.map((_, i) => i + 1),
+    );
+    for (const id of prepared) assert.match(id, /^Celsius to Fahrenheit-w-initializer-id-[0-9]+:c_id=[0-9]+$/);
+    const lines = sink.committed("initializer").split("\n").slice(0, -1);
+    assert.ok(lines.length > 5_000, `${lines.length} lines`);
+    assert.deepEqual(
+      lines,
+      lines.map((_, i) => `initializer ${i}`),
+    );
+  });
+}
+
+const PER_WORKER = 1_000;
+const KEYS = 7;
+
+/** Records of every worker, counted by key on the key's owner: `key n worker at`. */
+function counted(): Application {
+  return application("Counted", () =>
+    source(
+      "numbers",
+      generatorSource({
+        initial: ({ worker }) => ({ worker, at: 0 }),
+        next: ({ worker, at }) => (at + 1 < PER_WORKER ? { worker, at: at + 1 } : undefined),
+        emit: ({ worker, at }) => ({ key: `k${at % KEYS}`, worker, at }),
+        rate: 1_000,
+      }),
+    )
+      .keyBy(({ key }) => key)
+      .toStateful("count", {
+        initial: () => ({ n: 0 }),
+        apply: ({ key, worker, at }, state) => ({ key, n: ++state.n, worker, at }),
+      })
+      .toSink(
+        connectorSink({
+          address: `${SINK_HOST}:${TWO_PHASE_PORT}`,
+          encode: ({ key, n, worker, at }) => `${key} ${n} ${worker} ${at}\n`,
+        }),
+      ),
+  );
+}
+
+/** What is committed of all workers: each key counts from 1 without a gap, and no record is there twice. */
+function check(sink: VirtualTwoPhaseSink, names: readonly string[], seed: number): number {
+  const counts = new Map<string, number>();
+  const seen = new Set<string>();
+  for (const name of names) {
+    const text = sink.committed(name);
+    assert.ok(text === "" || text.endsWith("\n"), "a line is cut");
+    for (const line of text.split("\n").slice(0, -1)) {
+      const [key, n, worker, at] = line.split(" ");
+      assert.equal(Number(n), (counts.get(key!) ?? 0) + 1, `seed ${seed}: ${line}`);
+      counts.set(key!, Number(n));
+      assert.ok(!seen.has(`${worker} ${at}`), `seed ${seed}: ${line} again`);
+      seen.add(`${worker} ${at}`);
+    }
+  }
+  return seen.size;
+}
+
+test("each record is committed once, in order, whichever worker or sink dies or loses power when", {
+  timeout: 120_000,
+}, async () => {
+  for (let seed = 1; seed <= 8; seed++) {
+    const workers = 1 + (seed % 3);
+    const made = cluster(seed, workers, counted(), 50);
+    const sink = new VirtualTwoPhaseSink(made.world.host(SINK_HOST));
+    const random = made.world.stream("faults");
+    const said = () =>
+      [...made.processes.values()]
+        .flatMap((worker) => [worker.name, ...worker.lines.slice(-15), worker.error])
+        .join("\n");
+    made.startAll();
+    assert.ok(await made.working(), `seed ${seed}\n${said()}`);
+    for (let round = 0; round < 6; round++) {
+      await made.world.runFor(random.between(20, 250));
+      if (random.chance(2)) {
+        // The sink alone, or its connections.
+        if (random.chance(3)) sink.sink!.cutAll();
+        else if (random.chance(2)) sink.kill();
+        else sink.machine.powerLoss();
+        check(sink, made.names, seed);
+        await made.world.runFor(random.between(0, 300));
+        sink.machine.powerOn();
+        if (sink.machine.processes.length === 0) sink.open();
+      }
+      if (random.chance(2)) continue;
+      const dead = random.chance(3) ? made.names : [made.names[random.int(made.names.length)]!];
+      for (const name of dead) {
+        const machine = made.machines.get(name)!;
+        if (random.chance(2)) {
+          machine.powerLoss();
+          machine.powerOn();
+        } else made.processes.get(name)!.process.kill();
+      }
+      for (const name of dead) made.start(name);
+      await made.world.runFor(random.between(0, 400));
+    }
+    const isAll = () => made.world.steps % 500 === 0 && check(sink, made.names, seed) === workers * PER_WORKER;
+    const isDone = await made.world.runUntil(isAll, 60_000);
+    assert.deepEqual(sink.fatal, [], `seed ${seed}`);
+    assert.ok(isDone, `seed ${seed}: ${check(sink, made.names, seed)} of ${workers * PER_WORKER}\n${said()}`);
+  }
+});
