@@ -7,11 +7,13 @@ import { crashPoints } from "./commands/crash_points.ts";
 import { determinism } from "./commands/determinism.ts";
 import { directed } from "./commands/directed.ts";
 import { nLoop } from "./commands/n_loop.ts";
+import { planted } from "./commands/planted.ts";
 import { replay, show, shrink } from "./commands/replay.ts";
 import { run } from "./commands/run.ts";
 import { slice } from "./commands/slice.ts";
 import { twin } from "./commands/twin.ts";
 import type { Context } from "./context.ts";
+import { huntFor } from "./hunt.ts";
 
 type Command = (context: Context, args: readonly string[]) => number | Promise<number>;
 
@@ -25,12 +27,17 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   nloop: nLoop,
   slice,
   twin,
+  planted,
   show,
 };
 
 async function main(args: readonly string[]): Promise<number> {
   if (args[0] === "--child") {
     await doShare(args.slice(1));
+    return 0;
+  }
+  if (args[0] === "--hunt") {
+    console.log(`hunted ${JSON.stringify(await huntFor(args.slice(1)))}`);
     return 0;
   }
   const [calledFrom, [name, ...rest]] = args[0] === "--called-from" ? [args[1]!, args.slice(2)] : [process.cwd(), args];

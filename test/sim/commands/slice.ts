@@ -15,6 +15,7 @@ import { parseScenario } from "../../../src/simulation/scenario.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
 import { type Context, failuresFolder, saveShrunk, seedOfCommit, shortPath, writeGiven } from "../context.ts";
 import { execute } from "../execute.ts";
+import { type Case, junitOf } from "../junit.ts";
 import { addUp, showViolation, type Totals } from "../report.ts";
 import { runCrashes } from "./crash_points.ts";
 import { runTwice } from "./determinism.ts";
@@ -61,7 +62,7 @@ export async function slice(context: Context, args: readonly string[]): Promise<
   };
   const { figures, hash } = await new Slice(plan).run();
   const junit = given.options.get("junit");
-  if (junit !== undefined) writeGiven(context, junit, junitOf(figures));
+  if (junit !== undefined) writeGiven(context, junit, junitOf("simulator", figures.map(caseOf)));
   console.log(FIGURES);
   const width = Math.max(...figures.map(({ title }) => title.length));
   for (const { title, is, goal, ok } of figures) {
@@ -205,14 +206,6 @@ class Slice {
   }
 }
 
-function junitOf(figures: readonly Figure[]): string {
-  const cases = figures.map(({ title, is, goal, ok }) => {
-    const name = `<testcase classname="simulator" name="${xml(title)}"`;
-    return ok ? `${name}/>` : `${name}><failure message="${xml(`${is}, goal ${goal}`)}"/></testcase>`;
-  });
-  return `<testsuites><testsuite name="simulator">\n${cases.join("\n")}\n</testsuite></testsuites>\n`;
-}
-
-function xml(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+function caseOf({ title, is, goal, ok }: Figure): Case {
+  return { title, ok, message: `${is}, goal ${goal}` };
 }
