@@ -21,6 +21,7 @@ const runMs = 28 * 60_000;
 const unitFileMs = 240_000;
 const clusterFileMs = 300_000;
 const simulatorMs = 15 * 60_000;
+const plantedMs = 6 * 60_000;
 
 interface Totals {
   passed: number;
@@ -213,23 +214,37 @@ async function runCommand(title: string, args: readonly string[], limitMs: numbe
 
 /** The simulator: each of its figures is a test. What each part of it does is shown as it goes. */
 async function runSimulator(quick: boolean): Promise<void> {
-  const report = join(reports, "simulator.xml");
   const what = quick ? "a short slice" : "seeds of this commit, crash points, rare states, failing calls, determinism";
   say(`simulator: ${what}`);
-  const limitMs = quick ? unitFileMs : simulatorMs;
-  const args = ["slice", "--junit", report, ...(quick ? ["--quick"] : [])];
-  const result = await run(join(root, "scripts/sim"), args, limitMs, { show: true });
+  const output = await runFigures(
+    "simulator",
+    ["slice", ...(quick ? ["--quick"] : [])],
+    quick ? unitFileMs : simulatorMs,
+  );
+  figures = /^the simulator's figures:\n(?: {2}.*\n)*/m.exec(output)?.[0].trimEnd() ?? "";
+}
+
+/** Whether the simulator sees bugs: each of them is a test. */
+async function runPlanted(): Promise<void> {
+  say("planted bugs: each in a copy of the project, where the simulator has to see it");
+  await runFigures("planted bugs", ["planted"], plantedMs);
+}
+
+/** A command of scripts/sim that writes a report. @returns What it said. */
+async function runFigures(title: string, args: readonly string[], limitMs: number): Promise<string> {
+  const report = join(reports, `${title}.xml`);
+  const result = await run(join(root, "scripts/sim"), [...args, "--junit", report], limitMs, { show: true });
   const found = readReport(report) ?? { passed: 0, failed: 0, skipped: 0 };
   let why = "";
   if (result.timedOut) why = `did not end within ${Math.round(limitMs / 1_000)} s`;
   else if (!existsSync(report)) why = `crashed, exit status ${result.status}`;
   else if (result.status !== 0 && found.failed === 0) why = `exit status ${result.status} without a red figure`;
   if (why !== "") found.failed += 1;
-  figures = /^the simulator's figures:\n(?: {2}.*\n)*/m.exec(result.output)?.[0].trimEnd() ?? "";
-  if (found.failed > 0) failures.push(`simulator${why === "" ? "" : `: ${why}`}`);
+  if (found.failed > 0) failures.push(`${title}${why === "" ? "" : `: ${why}`}`);
   totals.passed += found.passed;
   totals.failed += found.failed;
-  say(`simulator: ${found.passed} passed, ${found.failed} failed (${result.seconds} s)`);
+  say(`${title}: ${found.passed} passed, ${found.failed} failed (${result.seconds} s)`);
+  return result.output;
 }
 
 /** Runs `work` on every item, `width` at a time. */
@@ -315,4 +330,5 @@ if (clusters.length > 0) {
 }
 
 if (named.length === 0) await runSimulator(quick);
+if (named.length === 0 && !quick) await runPlanted();
 end();
