@@ -1,8 +1,8 @@
 /**
  * The ledger: transfers come in from a file, and for each goes out the account's new balance, to files of a folder.
  *
- * It teaches: a file source and a file sink, without any server. No checkpoint is taken in this release yet, so a worker that
- * is killed begins its file, its balances and its output anew, and wants another folder for them.
+ * It teaches: a file source and a file sink, without any server. Each transfer counts exactly once, whoever is killed when:
+ * start the same command again, and it goes on from the last checkpoint.
  *
  *   tammar worker --application-module examples/ledger.ts --cluster-initializer --data 127.0.0.1:7001 \
  *     --resilience-dir state --input transfers.ndjson --output balances --rate 1000
