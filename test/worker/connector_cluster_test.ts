@@ -328,3 +328,28 @@ test("a wrong cookie is refused without showing either one, and the log has neit
   assert.match(log, /source_bad_cookie/);
   assert.doesNotMatch(log, /s3cret|gu3ssed|not this one/);
 });
+
+test("a cluster that is stopped while programs send stops in order, and takes in nothing twice", async () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const made = cluster(seed, 1 + (seed % 3), 100);
+    made.startAll();
+    assert.ok(await made.working(), said(made));
+    const program = await client(made, made.names.at(-1)!, [stream(1, 5_000), stream(2, 5_000)]);
+    Object.assign(program, { messagesMax: 3, paceMs: 2 });
+    let acked = 0;
+    program.told = (_, point) => {
+      if (point >= 0n) acked++;
+    };
+    assert.ok(await made.world.runUntil(() => acked > 4, 10_000), said(made));
+    made.processes.get(made.names[0]!)!.process.signal("SIGTERM");
+    assert.ok(await made.exited(), said(made));
+    assert.deepEqual(
+      [...made.processes.values()].map(({ status }) => status),
+      made.names.map(() => 0),
+      said(made),
+    );
+    program.stop();
+    assert.deepEqual(program.violations, []);
+    assertOnce(visible(made), `seed ${seed}`);
+  }
+});
