@@ -66,6 +66,8 @@ interface Connection {
   writing: { readonly bytes: Uint8Array; readonly from: number; readonly isOutput: boolean } | null;
   /** Our direction is. */
   ended: boolean;
+  /** Given up; the outcome of a write may still be awaited. */
+  over: boolean;
   /** Of the introduction, or of what it may still take to read our last words. */
   cancelDeadline: () => void;
 }
@@ -342,6 +344,7 @@ export class ConnectorSinkConnector implements SinkConnector {
       splitter: new FrameSplitter({ lengthMax: FRAME_BYTES_MAX }),
       writing: null,
       ended: false,
+      over: false,
       // Y3.
       cancelDeadline: runtime.clock.startTimer(INTRODUCTION_MS, () =>
         turn(() => {
@@ -438,6 +441,7 @@ export class ConnectorSinkConnector implements SinkConnector {
 
   /** Now. A write that is outstanding fails, and its outcome is awaited (Y1). */
   #cut(connection: Connection): void {
+    connection.over = true;
     connection.cancelDeadline();
     connection.conn.abort();
     if (connection.writing !== null) return;
@@ -460,7 +464,7 @@ export class ConnectorSinkConnector implements SinkConnector {
     if (commit === null) return;
     if (state.kind === "connected" || state.kind === "breaking") {
       const { connection } = state;
-      if (connection.writing === null && !connection.ended) {
+      if (connection.writing === null && !connection.ended && !connection.over) {
         this.#writeNext(commit, connection, state.kind === "breaking");
       }
     }
@@ -511,7 +515,7 @@ export class ConnectorSinkConnector implements SinkConnector {
       commit.taken(from + wholeOutput(bytes, count));
       this.#settle(commit, false);
     }
-    if (failure !== null) this.#gone(connection, failure);
+    if (failure !== null || connection.over) this.#gone(connection, failure ?? "");
     this.#advance();
   }
 
@@ -525,7 +529,8 @@ export class ConnectorSinkConnector implements SinkConnector {
   #judge(): void {
     const queued = this.queuedBytes;
     const { queueBytesMax: max, checkpoints, changed, log, runtime } = this.#options;
-    if (this.#ending && !this.finished && checkpoints && queued === 0 && this.connected) {
+    const isIdle = this.#state.kind === "connected" && this.#state.connection.writing === null;
+    if (this.#ending && !this.finished && checkpoints && queued === 0 && isIdle && this.connected) {
       // The last checkpoint commits it.
       this.finished = true;
       changed();
