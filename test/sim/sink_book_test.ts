@@ -57,8 +57,7 @@ function outcome(actions: readonly SinkAction[]): string {
 
 const message = (stream: number, id: number, body: string): string =>
   `05${stream.toString(16).padStart(16, "0")}${id.toString(16).padStart(16, "0")}${"0".repeat(16)}0000${body}`;
-const str16 = (text: string): string =>
-  text.length.toString(16).padStart(4, "0") + Buffer.from(text).toString("hex");
+const str16 = (text: string): string => text.length.toString(16).padStart(4, "0") + Buffer.from(text).toString("hex");
 const u64 = (value: number): string => value.toString(16).padStart(16, "0");
 const ID = "myapp-w-initializer-id-12345:c_id=2";
 const phase1 = (start: number, end: number, id = ID): string =>
