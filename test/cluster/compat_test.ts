@@ -2,13 +2,16 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
+import { NetError } from "../../src/runtime/runtime.ts";
 import { type ClientStream, ConnectorClient } from "../lib/connector_client.ts";
 import { realRuntime } from "../lib/real_runtime.ts";
+import { epochOf, RULE_FILES } from "../lib/two_phase_sink.ts";
 import { notRunHere } from "./lib/cluster.ts";
 import { type ByteSink, type Harness, type HarnessOptions, withHarness } from "./lib/harness.ts";
 import { host } from "./lib/ports.ts";
 import { underDeno } from "./lib/process.ts";
 import { frame, Sender } from "./lib/sender.ts";
+import { RealTwoPhaseSink } from "./lib/two_phase_sink.ts";
 import { sleep, waitFor } from "./lib/wait.ts";
 
 function compat(name: string, options: HarnessOptions, body: (harness: Harness) => Promise<void>): void {
@@ -359,3 +362,48 @@ compat(
     );
   },
 );
+
+for (const { number, rule, expected } of RULE_FILES) {
+  compat(
+    `aloc_sink_celsius, rule file ${number}: checkpoint 3 ends in a ${expected}, checkpoint 14 in a commit`,
+    {
+      // A tenth of the usual time.
+      command: "machida3 --application-module aloc_sink_celsius --time-between-checkpoints 100_000_000",
+      workers: 1,
+      withoutOut: true,
+      initializerName: "worker-name",
+    },
+    async (harness) => {
+      // The application says where.
+      const sink = await RealTwoPhaseSink.open(`${harness.folder}/out`, 7200, [rule]).catch((error: unknown) => {
+        if (!(error instanceof NetError && error.code === "address_in_use")) throw error;
+        return null;
+      });
+      if (sink === null) return notRunHere("aloc_sink_celsius", "port 7200 is in use");
+      try {
+        await harness.startAll();
+        const isThere = () => sink.decisions("initializer").has(14);
+        await waitFor(isThere, { what: "checkpoint 14", deadlineMs: 18_000, seen: () => harness.tails() });
+        assert.deepEqual(await harness.stop(), [0]);
+        assert.deepEqual(sink.fatal, []);
+        const decisions = sink.decisions("initializer");
+        assert.equal(decisions.get(3), expected);
+        assert.equal(decisions.get(14), "commit");
+        const prepared = sink.log("initializer").flatMap((entry) => (entry.event === "phase1" ? [entry.id] : []));
+        for (const id of prepared) assert.match(id, /^Celsius to Fahrenheit-w-initializer-id-[0-9]+:c_id=[0-9]+$/);
+        assert.deepEqual(
+          prepared.map(epochOf),
+          prepared.map((_, at) => at + 1),
+        );
+        const lines = sink.committed("initializer").split("\n").slice(0, -1);
+        assert.ok(lines.length > 1_000, `${lines.length} lines`);
+        lines.forEach((line, at) => {
+          const fahrenheit = (at - 40) * 1.8 + 32;
+          assert.equal(line, Number.isInteger(fahrenheit) ? `${fahrenheit}.0` : `${fahrenheit}`);
+        });
+      } finally {
+        sink.close();
+      }
+    },
+  );
+}

@@ -18,6 +18,10 @@ export interface HarnessOptions {
   readonly sources?: readonly string[];
   /** Behind each address in `--in`. */
   readonly inputTail?: string;
+  /** Nothing goes to an address of `--out`, so it is left out. */
+  readonly withoutOut?: boolean;
+  /** What `--name` of the initializer says, which counts for nothing. */
+  readonly initializerName?: string;
 }
 
 /** Keeps all bytes, connection by connection. */
@@ -133,14 +137,15 @@ export class Harness {
   }
 
   commandLine(at: number): string[] {
-    const { command, sources = [], inputTail = "", workers } = this.options;
+    const { command, sources = [], inputTail = "", workers, withoutOut, initializerName } = this.options;
     const place = this.places[at] as Place;
     const inputs = sources.map((name, index) => `${name}@${host}:${place.sources[index]}${inputTail}`);
     return [
       ...command.split(" ").slice(1),
       ...(inputs.length === 0 ? [] : ["--in", inputs.join(",")]),
-      ...["--out", this.#out, "--metrics", this.#metrics, "--resilience-dir", join(this.folder, "resilience")],
-      ...["--name", place.name],
+      ...(withoutOut === true ? [] : ["--out", this.#out]),
+      ...["--metrics", this.#metrics, "--resilience-dir", join(this.folder, "resilience")],
+      ...["--name", at === 0 ? (initializerName ?? place.name) : place.name],
       ...(at === 0
         ? [
             ...["--worker-count", `${workers}`, "--data", place.data, "--external", place.external],

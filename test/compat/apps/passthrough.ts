@@ -4,6 +4,7 @@
  */
 import {
   application,
+  connectorSink,
   connectorSource,
   framed,
   type KeyedStream,
@@ -25,7 +26,7 @@ const OPTIONS: Readonly<Record<string, readonly string[] | null>> = {
   "--source-decoder": ["framed", "unframed"],
   "--key-by": ["first-byte", "random"],
   "--step": ["asis", "asis-state", "noop"],
-  "--sink": ["tcp"],
+  "--sink": ["tcp", "connector"],
 };
 
 /** The application's own options among all that the worker was started with, in order. */
@@ -75,5 +76,7 @@ export default application("Passthrough", { rawArguments: true }, ({ args }) => 
       }
     }
   }
-  return blobs.toSink(tcpSink({ encode: (bytes) => bytes }));
+  const encode = (bytes: Uint8Array): Uint8Array => bytes;
+  const toPrograms = options.findLast(([name]) => name === "--sink")?.[1] === "connector";
+  return blobs.toSink(toPrograms ? connectorSink({ cookie: COOKIE, encode }) : tcpSink({ encode }));
 });
