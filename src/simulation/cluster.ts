@@ -5,7 +5,6 @@
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { CLUSTER_FILE, NEW_SUFFIX } from "../store/folders.ts";
-import { carryOutClean, planClean } from "../store/inspect.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
@@ -184,19 +183,10 @@ export class SimulatedCluster {
     return true;
   }
 
-  /** Removes the files of a worker that does not run, as `tammar store clean` does. */
-  clean(name: WorkerName): void {
-    const machine = this.machines.get(name)!;
-    machine.powerOn();
-    machine.startProcess(async ({ disk }) => {
-      await carryOutClean(disk, await planClean(disk, RESILIENCE_DIR));
-    });
-  }
-
   /** Of the cluster whose information is saved on the disk of this worker as formed; null: none. */
   savedClusterId(name: WorkerName): string | null {
     const saved = this.#saved(name);
-    return saved !== null && saved.state === "formed" ? saved.clusterId : null;
+    return saved !== null && saved.state !== "forming" ? saved.clusterId : null;
   }
 
   #saved(name: WorkerName): SavedCluster | null {

@@ -176,19 +176,15 @@ class Run {
     };
   }
 
-  /** After a stop of the cluster: whoever did not hear of it is ended, and what it left is removed, as its message says. */
+  /**
+   * After a stop of the cluster, until nothing comes of it any more. Whom it did not reach goes on. Nobody's files are
+   * touched: those that left and those that did not must find together again.
+   */
   async #afterStop(ending: Ending): Promise<void> {
     const { names } = this.#cluster;
     const stopped = (): boolean =>
       names.every((name) => !this.#cluster.running(name)) && this.#cluster.commandsPending === 0;
     await this.#until(stopped, STOP_MS + COMMAND_MS);
-    for (const name of names) this.#cluster.end(name, "kill");
-    // Some have left in order and others keep what they saved: they would refuse each other, in words that say what to do.
-    const saved = names.map((name) => this.#cluster.savedClusterId(name));
-    if (saved.some((id) => id !== saved[0])) {
-      for (const name of names) this.#cluster.clean(name);
-      await this.#until(() => false, 1_000);
-    }
     ending.mendedMs = this.#cluster.world.now();
   }
 

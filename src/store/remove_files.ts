@@ -45,14 +45,16 @@ export async function removeKnown(disk: Disk, folder: string): Promise<readonly 
   return unknown;
 }
 
-async function mark(disk: Disk, folder: string): Promise<void> {
+/** From then on whoever opens the folder finds nothing in it. Durable when it resolves; false: there is no room for it. */
+export async function mark(disk: Disk, folder: string): Promise<boolean> {
   try {
     const file = await disk.open(join(folder, REMOVING_FILE), "create");
     await file.close();
   } catch (error) {
-    // On a full disk it goes without: files are removed to make room, after all.
-    if (error instanceof DiskError && error.code === "full") return;
+    // On a full disk a removal goes without: files are removed to make room, after all.
+    if (error instanceof DiskError && error.code === "full") return false;
     if (!(error instanceof DiskError) || error.code !== "exists") throw error;
   }
   await disk.syncDir(folder);
+  return true;
 }

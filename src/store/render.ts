@@ -9,7 +9,14 @@ import {
   type StoreReport,
   type WorkerFolder,
 } from "./inspect.ts";
+import type { SavedCluster } from "./saved_cluster.ts";
 import type { CheckpointReport } from "./state_log/inspect_state.ts";
+
+const STATES: Readonly<Record<SavedCluster["state"], string>> = {
+  forming: "forming (counts as nothing: the next start begins anew)",
+  formed: "formed",
+  stopping: "stopping (was ready to go; the next start asks the initializer whether the cluster still exists)",
+};
 
 /** For `tammar store show`. Ends with a newline. */
 export function renderShow(report: StoreReport, nowMs: number): string {
@@ -25,7 +32,7 @@ export function renderShow(report: StoreReport, nowMs: number): string {
     if (saved === null) row("cluster", "nothing readable is saved");
     else {
       row("cluster", saved.clusterId);
-      row("state", saved.state === "formed" ? "formed" : "forming (counts as nothing: the next start begins anew)");
+      row("state", STATES[saved.state]);
       row("generation", `${saved.generation}, routing version ${saved.routingVersion}`);
       row("addresses", `control ${addressText(saved.control)}, data ${addressText(saved.data)}`);
       for (const member of saved.members) {

@@ -7,8 +7,11 @@ import { CONTENT, type Damage, decodeRecord, encodeRecord, HEADER_BYTES } from "
 
 /** What a worker must know to come back into its cluster: the content of the file `cluster`. */
 export interface SavedCluster {
-  /** `forming` until every worker has saved it; then it is worth nothing at the next start. */
-  readonly state: "forming" | "formed";
+  /**
+   * `forming` until every worker has saved it; then it is worth nothing at the next start. `stopping`: formed, and this
+   * worker has said in a stop that it is done; whether the cluster still exists the initializer knows.
+   */
+  readonly state: "forming" | "formed" | "stopping";
   /** 32 lower-case hex digits, chosen by the initializer. */
   readonly clusterId: string;
   readonly application: string;
@@ -101,7 +104,7 @@ function address(of: Address): Address {
 function readSavedCluster(value: unknown): SavedCluster {
   const reader = new FieldReader("the record", value);
   const saved: SavedCluster = {
-    state: reader.oneOf("state", ["forming", "formed"]),
+    state: reader.oneOf("state", ["forming", "formed", "stopping"]),
     clusterId: reader.text("clusterId", ID),
     application: reader.text("application", anyText),
     fingerprint: reader.text("fingerprint", PRINTABLE),

@@ -28,7 +28,7 @@ import {
   storePaths,
 } from "./folders.ts";
 import { readHolder, writeHolder } from "./holder.ts";
-import { emptyFolder, removeKnown } from "./remove_files.ts";
+import { emptyFolder, mark, removeKnown } from "./remove_files.ts";
 import { removeIfThere, replaceFile } from "./replace_file.ts";
 import {
   CLUSTER_FILE_BYTES_MAX,
@@ -79,7 +79,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 export class Store {
   /** This worker's folder. */
   readonly folder: string;
-  /** What an earlier start left as `formed`; null: a first start. Does not change. */
+  /** What an earlier start left as `formed` or `stopping`; null: a first start. Does not change. */
   readonly saved: SavedCluster | null;
   readonly #disk: Disk;
   readonly #paths: StorePaths;
@@ -87,6 +87,9 @@ export class Store {
   readonly #options: StoreOptions;
   #lock: Lock | null;
   #saving = false;
+  /** A cluster is saved here that others may have saved too. */
+  #holdsCluster: boolean;
+  #removing = false;
 
   /** Use {@link openStore}. */
   constructor(
@@ -102,6 +105,7 @@ export class Store {
     this.#madeDirectory = found.madeDirectory;
     this.folder = paths.workerFolder;
     this.saved = found.saved;
+    this.#holdsCluster = found.saved !== null;
   }
 
   /**
@@ -117,6 +121,8 @@ export class Store {
     const readBack = decodeSavedCluster(bytes);
     assert(readBack.kind === "ok", `a record that cannot be read again: ${"why" in readBack ? readBack.why : ""}`);
     this.#saving = true;
+    // Also when it fails: the record may be there.
+    this.#holdsCluster ||= saved.state !== "forming";
     try {
       await replaceFile(this.#disk, this.folder, CLUSTER_FILE, bytes);
     } catch (cause) {
@@ -139,10 +145,34 @@ export class Store {
     await lock?.release();
   }
 
-  /** What a refused worker does: whoever found nothing saved leaves nothing behind, others keep what they had. */
+  /**
+   * Leaves nothing behind, but what a cluster needs to come back: a refused newcomer has saved none, and whoever was part of
+   * one keeps what it has.
+   */
   async abandon(): Promise<void> {
-    if (this.saved === null) await this.removeAll();
-    else await this.close();
+    if (this.#holdsCluster && !this.#removing) await this.close();
+    else await this.removeAll();
+  }
+
+  /**
+   * From when it resolves on, this folder counts as empty, whatever happens before {@link removeAll} is through.
+   *
+   * @returns False: there is no room to say so, and nothing has changed.
+   * @throws {StorageError} `save_failed`. It counts as empty or not.
+   */
+  async decideRemoval(): Promise<boolean> {
+    assert(this.#lock !== null && !this.#saving);
+    this.#saving = true;
+    try {
+      this.#removing = await mark(this.#disk, this.folder);
+    } catch (cause) {
+      throw new StorageError("save_failed", `Cannot mark ${this.folder} as to be removed: ${because(cause)}`, {
+        cause,
+      });
+    } finally {
+      this.#saving = false;
+    }
+    return this.#removing;
   }
 
   /**
@@ -348,7 +378,7 @@ async function readSaved(options: StoreOptions, folder: string): Promise<SavedCl
         `Move the folder back to where it belongs, use another --resilience-dir, or: ${cleanCommand(folder)}`,
     );
   }
-  return saved.state === "formed" ? saved : null;
+  return saved.state === "forming" ? null : saved;
 }
 
 /** What an earlier cluster must have left with its information, and without it is worth nothing. */

@@ -53,8 +53,11 @@ export type ControlMessage =
   | { readonly kind: "stop"; readonly reason: string; readonly deadlineMs: number }
   /** To the coordinator of the stop. */
   | ({ readonly kind: "drained" } & DrainReport)
-  /** The coordinator of the stop to all: remove your files, exit 0. Absent workers are in the reports too. */
-  | { readonly kind: "exit"; readonly reports: readonly DrainReport[] }
+  /**
+   * The coordinator of the stop to all: exit 0. Absent workers are in the reports too. `remove`: the initializer has decided
+   * that the files go; false from another coordinator says nothing about that.
+   */
+  | { readonly kind: "exit"; readonly reports: readonly DrainReport[]; readonly remove: boolean }
   /** Initializer to all: a worker came back somewhere else. */
   | { readonly kind: "moved"; readonly members: readonly MemberAddress[] }
   /** Anyone to anyone, for external queries that span the cluster. */

@@ -68,7 +68,7 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
     case "drained":
       return { kind, ...report(fields) };
     case "exit":
-      return { kind, reports: list(fields, "reports", report) };
+      return { kind, reports: list(fields, "reports", report), remove: flag(fields, "remove") };
     case "moved":
       return { kind, members: list(fields, "members", member) };
     case "query": {

@@ -18,7 +18,7 @@ import {
   type MembershipEffect,
   type MembershipEvent,
 } from "../protocol/membership/membership.ts";
-import { Stop, type StopEffect, type StopEvent, type StopPeers } from "../protocol/stop/stop.ts";
+import { type FilesAfterStop, Stop, type StopEffect, type StopEvent, type StopPeers } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { otherClusterError, type Store } from "../store/store.ts";
@@ -45,8 +45,10 @@ export interface ClusterOwner {
   beforeFormed(clusterId: string): Promise<void>;
   reached(phase: Phase): void;
   beginDrain(withinMs: Millis): void;
-  /** Remove the files and leave. */
-  finish(reports: readonly DrainReport[]): void;
+  /** Leave: the cluster has been stopped. */
+  finish(reports: readonly DrainReport[], files: FilesAfterStop): void;
+  /** The cluster whose information this worker has saved has been stopped without it: remove the files, begin anew. */
+  giveWay(): void;
   /** This worker cannot be part of the cluster, or can't go on. */
   fail(error: TammarError): void;
   query(from: WorkerName, message: ControlMessage & { kind: "query" }): void;
@@ -123,6 +125,8 @@ export class Cluster {
   #saving: Promise<void> = Promise.resolve();
   #saveFailed = false;
   #formedSaved: boolean;
+  /** Saved as `stopping` from now on: the initializer may have decided that the cluster is gone. */
+  #inDoubt: boolean;
   #lastWaiting: string | null = null;
   #waitingToldMs: Millis = 0;
   #waitingSinceMs: Millis = 0;
@@ -137,6 +141,7 @@ export class Cluster {
     this.#incarnation = bytesToHex(runtime.random.bytes(16));
     this.#startNumber = (store.saved?.startNumber ?? 0) + 1;
     this.#formedSaved = store.saved !== null;
+    this.#inDoubt = store.saved?.state === "stopping";
     this.#clusterId = store.saved?.clusterId ?? (config.role === "initializer" ? newClusterId : UNKNOWN_ID);
     this.#membership = new Membership({
       role: config.role,
@@ -283,6 +288,7 @@ export class Cluster {
       this.#drive({ kind: "forming_abandoned" });
       return;
     }
+    if (code === "cluster_differs" && ours && this.#inDoubt && this.#membership.formed) return owner.giveWay();
     if (!FINAL_REFUSALS.has(code) || this.#everWelcomed) return;
     // An address of an old cluster may be somebody else's by now; only who lets us in decides about the cluster.
     if (code === "cluster_differs" && !ours) return;
@@ -327,18 +333,16 @@ export class Cluster {
   /** The generation is this worker's from now on; `durable` is called when a restart would know it too. */
   enterGeneration(generation: Generation, durable: () => void): void {
     this.#drive({ kind: "generation", generation });
-    this.#saving = this.#saving.then(() => {
-      if (!this.#closed && !this.#saveFailed) this.#options.turn(durable);
-    });
+    this.#afterSaves(durable);
   }
 
   get generation(): Generation {
     return this.#membership.cluster?.generation ?? 0;
   }
 
-  /** Whoever waits in phase III may work. */
+  /** Whoever waits in phase III may work. Not during a stop: who came back then may have been ready to go before. */
   release(): void {
-    this.#drive({ kind: "released" });
+    if (!this.stopping) this.#drive({ kind: "released" });
   }
 
   requestStop(reason: string): void {
@@ -398,6 +402,7 @@ export class Cluster {
         this.#clusterId = effect.cluster.clusterId;
         return owner.install(effect.cluster);
       case "reached":
+        if (effect.phase === 4 && !this.stopping) this.#leaveDoubt();
         return owner.reached(effect.phase);
       case "announce":
         return log.info("membership", effect.text);
@@ -438,11 +443,61 @@ export class Cluster {
       case "begin_drain":
         log.info("stopping", `Shutting down the cluster: ${effect.reason}`);
         return owner.beginDrain(effect.withinMs);
+      case "prepare":
+        return this.#prepare();
+      case "decide":
+        return this.#decide();
       case "finish":
-        return owner.finish(effect.reports);
+        if (effect.files === "keep") this.#leaveDoubt();
+        return owner.finish(effect.reports, effect.files);
       default:
         return unreachable(effect);
     }
+  }
+
+  #prepare(): void {
+    this.#inDoubt = true;
+    const prepared = (): void => {
+      this.#options.hooks.reached("stop.prepared");
+      this.#driveStop({ kind: "prepared" });
+    };
+    // What is on its way to the disk was not in doubt yet; what is not formed counts for nothing at the next start.
+    this.#afterSaves(() => {
+      const { formed, cluster } = this.#membership;
+      if (!formed || cluster === null) return prepared();
+      this.#save(this.#record("formed", cluster), prepared);
+    });
+  }
+
+  /** The initializer is at work with this worker, or keeps its files: the cluster exists. */
+  #leaveDoubt(): void {
+    const { cluster } = this.#membership;
+    if (!this.#inDoubt || cluster === null) return;
+    this.#inDoubt = false;
+    this.#save(this.#record("formed", cluster), () => {});
+  }
+
+  #decide(): void {
+    const { store, turn, owner, hooks } = this.#options;
+    this.#saving = this.#saving.then(async () => {
+      if (this.#closed || this.#saveFailed) return;
+      try {
+        const durable = await store.decideRemoval();
+        turn(() => {
+          hooks.reached("stop.decided");
+          this.#driveStop({ kind: "decided", durable });
+        });
+      } catch (error) {
+        this.#saveFailed = true;
+        turn(() => owner.fail(asStorageError(error)));
+      }
+    });
+  }
+
+  #afterSaves(run: () => void): void {
+    this.#saving = this.#saving.then(() => {
+      if (!this.#closed && !this.#saveFailed) this.#options.turn(run);
+    });
   }
 
   /** One save at a time, in order: the newest is the one that is wanted, and each tells when it is durable. */
@@ -451,21 +506,14 @@ export class Cluster {
     this.#saving = this.#saving.then(async () => {
       if (this.#closed || this.#saveFailed) return;
       try {
-        if (record.state === "formed" && !this.#formedSaved) await owner.beforeFormed(record.clusterId);
+        const isFormed = record.state !== "forming";
+        if (isFormed && !this.#formedSaved) await owner.beforeFormed(record.clusterId);
         await store.save(record);
-        this.#formedSaved ||= record.state === "formed";
+        this.#formedSaved ||= isFormed;
         turn(durable);
       } catch (error) {
         this.#saveFailed = true;
-        turn(() =>
-          owner.fail(
-            error instanceof StorageError || error instanceof ResilienceError
-              ? error
-              : new StorageError("save_failed", `Cannot save the cluster information: ${String(error)}`, {
-                  cause: error,
-                }),
-          ),
-        );
+        turn(() => owner.fail(asStorageError(error)));
       }
     });
   }
@@ -474,7 +522,7 @@ export class Cluster {
     const { config, fingerprint, runtime } = this.#options;
     const { control, data } = this.#bound;
     return {
-      state,
+      state: state === "formed" && this.#inDoubt ? "stopping" : state,
       clusterId: cluster.clusterId,
       application: config.application.name,
       fingerprint,
@@ -612,6 +660,11 @@ export class Cluster {
 function clusterOf(saved: SavedCluster): ClusterInformation {
   const { clusterId, generation, routingVersion, keyGroupCount, members } = saved;
   return { clusterId, generation, routingVersion, keyGroupCount, members };
+}
+
+function asStorageError(error: unknown): TammarError {
+  if (error instanceof StorageError || error instanceof ResilienceError) return error;
+  return new StorageError("save_failed", `Cannot save the cluster information: ${String(error)}`, { cause: error });
 }
 
 /** Empty for a wildcard: peers use the address they see. */

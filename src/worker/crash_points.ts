@@ -18,7 +18,7 @@ const MEMBERSHIP_EFFECTS = [
   "save",
   "send",
 ] as const;
-const STOP_EFFECTS = ["begin_drain", "finish", "send"] as const;
+const STOP_EFFECTS = ["begin_drain", "decide", "finish", "prepare", "send"] as const;
 const ALIGNER_EFFECTS = ["aligned", "inject", "released", "send_barrier"] as const;
 const CHECKPOINT_EFFECTS = ["abort", "answer", "begin", "complete", "decide", "roll_back"] as const;
 const RECOVERY_EFFECTS = ["fence", "recover", "recovered", "refuse", "restore"] as const;
@@ -56,6 +56,8 @@ const STEPS = [
   "recovery.gone_back",
   "stop.requested",
   "stop.drained",
+  "stop.prepared",
+  "stop.decided",
   "leave.begin",
   "leave.connectors_closed",
   "leave.goodbye_said",

@@ -10,6 +10,7 @@ import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
+import type { FilesAfterStop } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { NOTHING_DECIDED, readDecision, writeDecision } from "../store/decision_file.ts";
 import { DECISION_FILE, shellWord } from "../store/folders.ts";
@@ -47,8 +48,11 @@ export async function runWorker(
   log: Log,
   hooks: WorkerHooks = NO_HOOKS,
 ): Promise<ExitStatus> {
-  const worker = new Worker(config, runtime, log, hooks);
-  return await worker.run();
+  for (;;) {
+    const worker = new Worker(config, runtime, log, hooks);
+    const status = await worker.run();
+    if (!worker.beginsAnew) return status;
+  }
 }
 
 export class Worker {
@@ -76,6 +80,7 @@ export class Worker {
   #ending = false;
   #signals = 0;
   #stoppedInOrder = false;
+  #gaveWay = false;
   #failure: { readonly error: unknown } | null = null;
   readonly #exited: Promise<ExitStatus>;
   #exit: (status: ExitStatus) => void = () => {};
@@ -109,6 +114,11 @@ export class Worker {
       voted: (sink, epoch, vote) => this.#checkpoints?.voted(sink, epoch, vote),
       toRegistry: (source, request) => this.#streams?.toRegistry(source, request),
     });
+  }
+
+  /** It has given up what it had saved of a cluster that is no more, and wants a place in the one that is. */
+  get beginsAnew(): boolean {
+    return this.#gaveWay;
   }
 
   async run(): Promise<ExitStatus> {
@@ -179,7 +189,8 @@ export class Worker {
         beforeFormed: (clusterId) => this.#beforeFormed(clusterId),
         reached: (phase) => this.#reached(phase),
         beginDrain: (withinMs) => this.#beginDrain(withinMs),
-        finish: (reports) => this.#finish(reports),
+        finish: (reports, files) => this.#finish(reports, files),
+        giveWay: () => this.#giveWay(),
         fail: (error) => void this.#fail(error),
         query: (from, message) => this.#queries!.asked(from, message),
         answer: (from, message) => this.#queries!.answered(from, message),
@@ -409,29 +420,45 @@ export class Worker {
   }
 
   #signalled(signal: string): void {
+    this.#gaveWay = false;
+    if (this.#ending) return;
     this.#signals++;
     if (this.#signals === 1) {
       this.#log.info("signal", `${signal} received`);
       if (this.#cluster === null) return void this.#leave(EXIT.done, "abandon");
       return this.#cluster.requestStop(`${signal} to worker ${this.#config.name}`);
     }
-    if (this.#signals > 2) return;
     this.#log.warn("second_signal", `${signal} again: leaving at once, without waiting for what is on its way`);
-    void this.#leave(EXIT.done, "remove");
+    const isAlone = (this.#cluster?.membership.memberNames.length ?? 0) <= 1;
+    void this.#leave(EXIT.done, isAlone ? "remove" : "abandon");
   }
 
   #beginDrain(withinMs: Millis): void {
     this.#shell.drain(withinMs, this.#cluster!.connectedPeers());
   }
 
-  #finish(reports: readonly DrainReport[]): void {
+  /** What is saved is of a cluster that was stopped while this worker was away. */
+  #giveWay(): void {
+    const { saved } = this.#store!;
+    this.#log.warn(
+      "cluster_gone",
+      `Cluster ${saved?.clusterId} has been shut down: this worker was ready for that, and away when it was decided. ` +
+        `What it had saved goes, and it asks for a place in the cluster that is there now.`,
+    );
+    this.#gaveWay = !this.#cluster!.stopping;
+    void this.#leave(EXIT.done, "remove");
+  }
+
+  #finish(reports: readonly DrainReport[], files: FilesAfterStop): void {
     const incomplete = reports.filter((report) => !report.complete);
     this.#stoppedInOrder = incomplete.length === 0;
     this.#queries!.stopped(reports);
-    void this.#leave(EXIT.done, "remove", () => {
+    void this.#leave(EXIT.done, files === "remove" ? "remove" : "abandon", () => {
       const left = incomplete.map((report) => `${report.worker}: ${report.leftBehind}`).join("; ");
-      if (left === "") this.#log.info("stopped", "Shut down in order: all that was taken in came out.");
-      else this.#log.warn("stopped", `Shut down. What stayed behind: ${left}`);
+      const stay =
+        files === "remove" || !this.#cluster!.membership.formed ? "" : ` ${filesStay(files, this.#store!.folder)}`;
+      if (left === "") this.#log.info("stopped", `Shut down in order: all that was taken in came out.${stay}`);
+      else this.#log.warn("stopped", `Shut down. What stayed behind: ${left}.${stay}`);
     });
   }
 
@@ -448,7 +475,8 @@ export class Worker {
   /**
    * Everything off, in order: connectors, the last words to peers and tools, files, status.
    *
-   * @param files `remove`: a clean end. `abandon`: only what this start has made. `keep`: as after a crash.
+   * @param files `remove`: a clean end. `abandon`: remove them, but for those of a cluster that may go on. `keep`: as after a
+   * crash.
    */
   async #leave(status: ExitStatus, files: "abandon" | "keep" | "remove", lastWords?: () => void): Promise<void> {
     if (this.#ending) return;
@@ -522,5 +550,16 @@ function checkpointsThere(folder: string, epoch: Epoch): ResilienceError {
     "resilience_has_checkpoints",
     `Cannot use ${folder} with --checkpoint-interval off: the cluster is at checkpoint ${epoch}, and would start with empty ` +
       `state beside it. Nothing was changed. Leave the option out; or go on with empty state: --accept-state-loss`,
+  );
+}
+
+function filesStay(files: FilesAfterStop, folder: string): string {
+  const why =
+    files === "keep"
+      ? "The files stay, because not every worker took part"
+      : "The files stay, because the initializer did not say that every worker took part";
+  return (
+    `${why}: start all workers with the same commands to go on, or, when the cluster is to be gone, on each machine: ` +
+    `tammar store clean ${shellWord(folder)}`
   );
 }

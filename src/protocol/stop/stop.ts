@@ -7,10 +7,16 @@
  * S1. The initializer coordinates; while it is away, or does not answer, the worker that was asked does.
  * S2. Every state but `running` and `finished` has a deadline: a stop ends, whoever is absent or silent.
  * S3. Asking twice, or on two workers, is one stop. It may get two coordinators: each worker reports to both, themselves
- *     included, and leaves at the first `exit`; a coordinator leaves when it has dismissed those that it told.
+ *     included. Whoever was told leaves at the initializer's `exit`, or at the other one's if the initializer did not tell
+ *     it; the other one dismisses those that it told behind the initializer.
  * S4. A coordinator tells everybody who is connected, also who comes (back) during the stop.
+ * S5. Everybody finds the cluster again at the next start, or nobody does. Only the initializer decides that the files go,
+ *     once every member has reported to it; its decision is durable before anyone hears of it. A worker saves that it is
+ *     `prepared` for that before it reports to the initializer. One that does not hear the decision keeps its files, and
+ *     gives way later if the initializer has another cluster. As long as a member is away, all files stay.
  *
- * It owns who is waited for. How a worker drains is the worker's (`worker/dataflow_shell.ts`); the second signal is too.
+ * It owns who is waited for, and what becomes of the files. How a worker drains is the worker's
+ * (`worker/dataflow_shell.ts`); the second signal is too.
  */
 import { unreachable } from "../../base/assert.ts";
 import { INITIALIZER, type WorkerName } from "../../base/ids.ts";
@@ -32,6 +38,10 @@ export type StopEvent =
   | { readonly kind: "peer_gone"; readonly peer: WorkerName; readonly left: boolean }
   /** This worker has drained, or gave up at its deadline. */
   | { readonly kind: "drained"; readonly report: DrainReport }
+  /** `prepare` is durable. */
+  | { readonly kind: "prepared" }
+  /** `decide` is over. False: the decision could not be made durable, so the files stay. */
+  | { readonly kind: "decided"; readonly durable: boolean }
   | { readonly kind: "tick" };
 
 /** Who is there when the stop begins. */
@@ -45,8 +55,18 @@ export type StopEffect =
   | { readonly kind: "send"; readonly to: WorkerName; readonly message: ControlMessage }
   /** Stop the sources, drain, and say `drained` within `withinMs`. Once. */
   | { readonly kind: "begin_drain"; readonly reason: string; readonly withinMs: Millis }
-  /** Remove the files and leave. Once; nothing comes after it. */
-  | { readonly kind: "finish"; readonly reports: readonly DrainReport[] };
+  /** Save that from now on the initializer may decide that the cluster is gone, then say `prepared`. Once. */
+  | { readonly kind: "prepare" }
+  /** The initializer's: make it durable that the files go, then say `decided`. Once. */
+  | { readonly kind: "decide" }
+  /** Leave. Once; nothing comes after it. */
+  | { readonly kind: "finish"; readonly reports: readonly DrainReport[]; readonly files: FilesAfterStop };
+
+/**
+ * What becomes of this worker's files. `keep`: the initializer says so. `undecided`: they stay, but the initializer may have
+ * decided that they go.
+ */
+export type FilesAfterStop = "remove" | "keep" | "undecided";
 
 interface Asking {
   readonly kind: "asking";
@@ -69,6 +89,14 @@ interface Draining {
   /** Who has not reported yet, itself included. */
   readonly waiting: Set<WorkerName>;
   readonly reports: Map<WorkerName, DrainReport>;
+  /** Members that did not report themselves. */
+  readonly away: Set<WorkerName>;
+  /** Is it durable that the initializer may decide? */
+  prepared: "no" | "saving" | "yes";
+  /** The initializer's decision on its way to the disk. */
+  deciding: boolean;
+  /** What the initializer said; null: nothing yet. */
+  verdict: "remove" | "keep" | null;
 }
 
 type State = { readonly kind: "running" } | Asking | Draining | { readonly kind: "finished" };
@@ -110,6 +138,10 @@ export class Stop {
         return this.#peerGone(event.peer, event.left, now);
       case "drained":
         return this.#drained(event.report);
+      case "prepared":
+        return this.#prepared();
+      case "decided":
+        return this.#decided(event.durable);
       case "tick":
         return this.#tick(now);
       default:
@@ -134,13 +166,13 @@ export class Stop {
         // Later than that, who asks was told already (S4), or becomes a coordinator itself (S3).
         return state.kind === "running" || state.kind === "asking" ? this.#coordinate(message.reason, peers, now) : [];
       case "stop":
-        return this.#told(from, message.reason, Math.min(message.deadlineMs, this.#stopMs), now);
+        return this.#told(from, message.reason, Math.min(message.deadlineMs, this.#stopMs), peers, now);
       case "drained": {
         const { complete, leftBehind } = message;
         return this.#reported(from, { worker: from, complete, leftBehind });
       }
       case "exit":
-        return state.kind === "draining" && !state.coordinating ? this.#finish(message.reports) : [];
+        return state.kind === "draining" ? this.#dismissed(state, from, message.reports, message.remove) : [];
       default:
         return [];
     }
@@ -148,7 +180,7 @@ export class Stop {
 
   #coordinate(reason: string, peers: StopPeers, now: Millis): StopEffect[] {
     const reports = new Map<WorkerName, DrainReport>();
-    for (const worker of peers.absent) reports.set(worker, incomplete(worker, "not reachable; it keeps its files"));
+    for (const worker of peers.absent) reports.set(worker, incomplete(worker, `not reachable; ${FILES_STAY}`));
     this.#state = {
       kind: "draining",
       reason,
@@ -158,6 +190,8 @@ export class Stop {
       told: new Set(peers.connected),
       waiting: new Set([this.#name, ...peers.connected]),
       reports,
+      away: new Set(peers.absent),
+      ...UNDECIDED,
     };
     const message: ControlMessage = { kind: "stop", reason, deadlineMs: this.#stopMs };
     return [
@@ -167,13 +201,17 @@ export class Stop {
   }
 
   /** A coordinator says that all stop. */
-  #told(from: WorkerName, reason: string, deadlineMs: Millis, now: Millis): StopEffect[] {
+  #told(from: WorkerName, reason: string, deadlineMs: Millis, peers: StopPeers, now: Millis): StopEffect[] {
     const state = this.#state;
     if (state.kind === "finished") return [];
     if (state.kind === "draining") {
       state.coordinators.add(from);
       const own = state.reports.get(this.#name);
-      return own === undefined ? [] : [report(from, own)];
+      return own === undefined ? [] : this.#report(state, from, own);
+    }
+    if (this.#name === INITIALIZER) {
+      const effects = this.#coordinate(reason, peers, now);
+      return [...effects, ...this.#told(from, reason, deadlineMs, peers, now)];
     }
     // A little longer than the coordinator, whose `exit` has the reports of all; but whoever asked does not wait longer
     // for that than if nobody had answered.
@@ -187,6 +225,8 @@ export class Stop {
       told: new Set(),
       waiting: new Set([this.#name]),
       reports: new Map(),
+      away: new Set(),
+      ...UNDECIDED,
     };
     return [beginDrain(reason, deadlineMs)];
   }
@@ -195,15 +235,38 @@ export class Stop {
   #drained(own: DrainReport): StopEffect[] {
     const state = this.#state;
     if (state.kind !== "draining" || !state.waiting.has(this.#name)) return [];
-    const told = [...state.coordinators].map((to) => report(to, own));
+    const told = [...state.coordinators].flatMap((to) => this.#report(state, to, own));
     return [...told, ...this.#reported(this.#name, own)];
+  }
+
+  #report(state: Draining, to: WorkerName, own: DrainReport): StopEffect[] {
+    if (to !== INITIALIZER || state.prepared === "yes") return [report(to, own)];
+    if (state.prepared === "saving") return [];
+    state.prepared = "saving";
+    return [{ kind: "prepare" }];
+  }
+
+  #prepared(): StopEffect[] {
+    const state = this.#state;
+    if (state.kind !== "draining") return [];
+    state.prepared = "yes";
+    const own = state.reports.get(this.#name);
+    return own !== undefined && state.coordinators.has(INITIALIZER) ? [report(INITIALIZER, own)] : [];
   }
 
   #reported(worker: WorkerName, report: DrainReport): StopEffect[] {
     const state = this.#state;
     if (state.kind !== "draining" || !state.waiting.delete(worker)) return [];
     state.reports.set(worker, report);
+    state.away.delete(worker);
     return this.#finishIfDone(state);
+  }
+
+  /** It did not report, and will not. */
+  #missed(state: Draining, worker: WorkerName, why: string): void {
+    state.waiting.delete(worker);
+    state.reports.set(worker, incomplete(worker, why));
+    state.away.add(worker);
   }
 
   #peerConnected(peer: WorkerName, now: Millis): StopEffect[] {
@@ -214,9 +277,11 @@ export class Stop {
     }
     if (state.kind !== "draining" || !state.coordinating) return [];
     state.told.add(peer);
-    // What it had reported it reports again, unless it is a new process.
-    state.waiting.add(peer);
-    state.reports.delete(peer);
+    // What it had reported it reports again, unless it is a new process. Behind a decision that counts for nothing.
+    if (!state.deciding) {
+      state.waiting.add(peer);
+      state.reports.delete(peer);
+    }
     const message: ControlMessage = {
       kind: "stop",
       reason: state.reason,
@@ -235,8 +300,8 @@ export class Stop {
     state.told.delete(peer);
     const wasCoordinator = state.coordinators.delete(peer);
     if (state.waiting.has(peer)) {
-      const why = left ? "left before it had reported" : "lost during the stop; it keeps its files";
-      return this.#reported(peer, incomplete(peer, why));
+      this.#missed(state, peer, `${left ? "left before it had reported" : "lost during the stop"}; ${FILES_STAY}`);
+      return this.#finishIfDone(state);
     }
     // Nobody will say `exit` any more: leave as soon as this worker has drained.
     return wasCoordinator ? this.#finishIfDone(state) : [];
@@ -246,8 +311,10 @@ export class Stop {
     const state = this.#state;
     if (state.kind === "asking" && now >= state.until) return this.#coordinateInstead(state, now);
     if (state.kind !== "draining" || now < state.until) return [];
-    for (const worker of state.waiting) {
-      state.reports.set(worker, incomplete(worker, `no answer within ${this.#stopMs} ms`));
+    // A disk that does not answer: what it holds is the decision, and nobody has heard it.
+    if (state.deciding) return now < state.until + TELLING_MS ? [] : this.#finish(this.#sorted(state), "undecided");
+    for (const worker of [...state.waiting]) {
+      this.#missed(state, worker, `no answer within ${this.#stopMs} ms; ${FILES_STAY}`);
     }
     return this.#dismiss(state);
   }
@@ -257,26 +324,61 @@ export class Stop {
     return this.#coordinate(reason, { connected: [...connected], absent: [...absent] }, now);
   }
 
+  /** Another coordinator says that it is over. */
+  #dismissed(state: Draining, from: WorkerName, reports: readonly DrainReport[], remove: boolean): StopEffect[] {
+    if (this.#name === INITIALIZER) return [];
+    state.coordinators.delete(from);
+    if (remove) state.verdict = "remove";
+    else if (from === INITIALIZER) state.verdict = "keep";
+    if (state.coordinating) return this.#finishIfDone(state);
+    // The others know only what it has told them; it will say itself what it knows.
+    if (state.coordinators.has(INITIALIZER)) return [];
+    return this.#finish(reports, state.verdict ?? "undecided");
+  }
+
   #finishIfDone(state: Draining): StopEffect[] {
-    if (state.waiting.size > 0) return [];
+    if (state.waiting.size > 0 || state.deciding) return [];
+    if (this.#name === INITIALIZER) return this.#dismiss(state);
     if (!state.coordinating && state.coordinators.size > 0) return [];
+    if (state.coordinators.has(INITIALIZER)) return [];
     return this.#dismiss(state);
   }
 
   #dismiss(state: Draining): StopEffect[] {
-    const reports = [...state.reports.values()].sort((a, b) => (a.worker < b.worker ? -1 : 1));
-    const exit: ControlMessage = { kind: "exit", reports };
+    if (this.#name !== INITIALIZER) return this.#tellExit(state, state.verdict ?? "undecided");
+    if (state.away.size > 0) return this.#tellExit(state, "keep");
+    if (state.reports.size === 1) return this.#tellExit(state, "remove");
+    state.deciding = true;
+    return [{ kind: "decide" }];
+  }
+
+  #decided(durable: boolean): StopEffect[] {
+    const state = this.#state;
+    return state.kind === "draining" ? this.#tellExit(state, durable ? "remove" : "keep") : [];
+  }
+
+  #tellExit(state: Draining, files: FilesAfterStop): StopEffect[] {
+    const reports = this.#sorted(state);
+    const exit: ControlMessage = { kind: "exit", reports, remove: files === "remove" };
     return [
       ...[...state.told].map((to): StopEffect => ({ kind: "send", to, message: exit })),
-      ...this.#finish(reports),
+      ...this.#finish(reports, files),
     ];
   }
 
-  #finish(reports: readonly DrainReport[]): StopEffect[] {
+  #sorted({ reports }: Draining): DrainReport[] {
+    return [...reports.values()].sort((a, b) => (a.worker < b.worker ? -1 : 1));
+  }
+
+  #finish(reports: readonly DrainReport[], files: FilesAfterStop): StopEffect[] {
     this.#state = { kind: "finished" };
-    return [{ kind: "finish", reports }];
+    return [{ kind: "finish", reports, files }];
   }
 }
+
+/** Of a stop that has just begun. */
+const UNDECIDED = { prepared: "no", deciding: false, verdict: null } as const;
+const FILES_STAY = "all files stay";
 
 function beginDrain(reason: string, deadlineMs: Millis): StopEffect {
   return { kind: "begin_drain", reason, withinMs: Math.max(0, deadlineMs - TELLING_MS) };

@@ -26,7 +26,7 @@ const EACH: readonly ControlMessage[] = [
   { kind: "stop_requested", reason: "SIGTERM" },
   { kind: "stop", reason: "SIGTERM", deadlineMs: 7_999.5 },
   { kind: "drained", ...report },
-  { kind: "exit", reports: [report, { worker: "w2", complete: true, leftBehind: "" }] },
+  { kind: "exit", reports: [report, { worker: "w2", complete: true, leftBehind: "" }], remove: true },
   { kind: "moved", members: [member] },
   { kind: "query", query: "status", request: 7 },
   { kind: "checkpoint_begin", generation: 2, epoch: 3 },

@@ -28,7 +28,15 @@ class Process {
   involvedMs: number | null = null;
   drains = 0;
   coordinated = false;
-  finished: { readonly atMs: number; readonly reports: readonly DrainReport[] } | null = null;
+  finished: { readonly atMs: number; readonly reports: readonly DrainReport[]; readonly files: string } | null = null;
+  /** What its disk holds of the cluster: all, all with the mark that the initializer may decide, nothing. */
+  disk: "formed" | "stopping" | "gone" = "formed";
+  /** False: a full disk, on which nothing can be decided. */
+  hasRoom = true;
+  /** What was on its way to the disk is there, though the process died. */
+  landsWhenDead = false;
+  /** How long the disk takes. */
+  diskMs = 0;
   readonly linked = new Set<string>();
   /** It never lost a connection, and had one to everybody from the start. */
   steady = true;
@@ -172,6 +180,15 @@ class World {
     });
   }
 
+  /** It may be durable before that is known, also for a process that dies meanwhile. */
+  #write(process: Process, disk: Process["disk"], done: () => void): void {
+    this.at(this.now + process.diskMs / 2, () => {
+      if (!process.alive && !process.landsWhenDead) return;
+      if (disk !== "gone" || process.hasRoom) process.disk = disk;
+    });
+    this.at(this.now + process.diskMs, done);
+  }
+
   #link(from: string, to: string): { readonly held: ControlMessage[]; lastMs: number } {
     const key = `${from}>${to}`;
     let link = this.#links.get(key);
@@ -233,9 +250,18 @@ class World {
           );
           break;
         }
+        case "prepare":
+          this.#write(process, "stopping", () => this.#handle(name, { kind: "prepared" }));
+          break;
+        case "decide":
+          this.transcript.push(`${at} decides`);
+          this.#write(process, "gone", () => this.#handle(name, { kind: "decided", durable: process.hasRoom }));
+          break;
         case "finish":
-          this.transcript.push(`${at} finishes: ${effect.reports.map(showReport).join(", ")}`);
-          process.finished = { atMs: this.now, reports: effect.reports };
+          this.transcript.push(`${at} finishes, ${effect.files}: ${effect.reports.map(showReport).join(", ")}`);
+          process.finished = { atMs: this.now, reports: effect.reports, files: effect.files };
+          if (effect.files === "remove") process.disk = "gone";
+          if (effect.files === "keep") process.disk = "formed";
           this.#end(name, true);
       }
     }
@@ -249,7 +275,7 @@ function show(message: ControlMessage): string {
     case "drained":
       return `drained ${showReport(message)}`;
     case "exit":
-      return `exit ${message.reports.map(showReport).join(", ")}`;
+      return `exit${message.remove ? ", remove" : ""}: ${message.reports.map(showReport).join(", ")}`;
     default:
       return message.kind;
   }
@@ -257,6 +283,11 @@ function show(message: ControlMessage): string {
 
 function showReport({ worker, complete, leftBehind }: DrainReport): string {
   return complete ? `${worker} ok` : `${worker} (${leftBehind})`;
+}
+
+/** The initializer's first. */
+function disks(world: World): string[] {
+  return [...world.processes.values()].map(({ disk }) => disk);
 }
 
 function story(world: World): string {
@@ -277,9 +308,10 @@ test("Stop: the initializer is asked, tells all, and dismisses them when all hav
    10 initializer drains within 7000
    11 w1 drains within 7000
   311 w1 -> initializer: drained w1 ok
-  312 initializer -> w1: exit initializer ok, w1 ok
-  312 initializer finishes: initializer ok, w1 ok
-  313 w1 finishes: initializer ok, w1 ok
+  312 initializer decides
+  312 initializer -> w1: exit, remove: initializer ok, w1 ok
+  312 initializer finishes, remove: initializer ok, w1 ok
+  313 w1 finishes, remove: initializer ok, w1 ok
 `,
   );
 });
@@ -300,11 +332,12 @@ test("Stop: a worker is asked and asks the initializer; being asked again meanwh
    12 w2 drains within 7000
   112 w1 -> initializer: drained w1 ok
   112 w2 -> initializer: drained w2 ok
-  113 initializer -> w1: exit initializer ok, w1 ok, w2 ok
-  113 initializer -> w2: exit initializer ok, w1 ok, w2 ok
-  113 initializer finishes: initializer ok, w1 ok, w2 ok
-  114 w1 finishes: initializer ok, w1 ok, w2 ok
-  114 w2 finishes: initializer ok, w1 ok, w2 ok
+  113 initializer decides
+  113 initializer -> w1: exit, remove: initializer ok, w1 ok, w2 ok
+  113 initializer -> w2: exit, remove: initializer ok, w1 ok, w2 ok
+  113 initializer finishes, remove: initializer ok, w1 ok, w2 ok
+  114 w1 finishes, remove: initializer ok, w1 ok, w2 ok
+  114 w2 finishes, remove: initializer ok, w1 ok, w2 ok
 `,
   );
 });
@@ -320,9 +353,9 @@ test("Stop: while the initializer is away the worker that was asked coordinates,
    10 w1 drains within 7000
    11 w2 drains within 7000
   111 w2 -> w1: drained w2 ok
-  112 w1 -> w2: exit initializer (not reachable; it keeps its files), w1 ok, w2 ok
-  112 w1 finishes: initializer (not reachable; it keeps its files), w1 ok, w2 ok
-  113 w2 finishes: initializer (not reachable; it keeps its files), w1 ok, w2 ok
+  112 w1 -> w2: exit: initializer (not reachable; all files stay), w1 ok, w2 ok
+  112 w1 finishes, undecided: initializer (not reachable; all files stay), w1 ok, w2 ok
+  113 w2 finishes, undecided: initializer (not reachable; all files stay), w1 ok, w2 ok
 `,
   );
 });
@@ -337,7 +370,7 @@ test("Stop: an initializer that is lost while it is asked, or another worker the
     `
    10 w1 -> initializer: stop_requested
    80 w1 drains within 7000
-  180 w1 finishes: initializer (not reachable; it keeps its files), w1 ok, w2 (not reachable; it keeps its files)
+  180 w1 finishes, undecided: initializer (not reachable; all files stay), w1 ok, w2 (not reachable; all files stay)
 `,
   );
 });
@@ -352,7 +385,7 @@ test("Stop: a silent initializer is replaced after 1.5 s, and noticed as lost la
    10 w1 -> initializer: stop_requested
  1750 w1 -> initializer: stop within 8000
  1750 w1 drains within 7000
- 5000 w1 finishes: initializer (lost during the stop; it keeps its files), w1 ok
+ 5000 w1 finishes, undecided: initializer (lost during the stop; all files stay), w1 ok
 `,
   );
 });
@@ -373,8 +406,8 @@ test("Stop: workers that lose their coordinator leave when they have drained", (
    11 w1 drains within 7000
    11 w2 drains within 7000
    61 w1 -> initializer: drained w1 ok
-  201 w1 finishes: w1 ok
-  511 w2 finishes: w2 ok
+  201 w1 finishes, undecided: w1 ok
+  511 w2 finishes, undecided: w2 ok
 `,
   );
 });
@@ -388,8 +421,8 @@ test("Stop: a worker that is lost or leaves before it has reported is not waited
   world.at(300, () => world.leave("w2"));
   assert.equal(
     story(world.run()).split("\n").at(-2),
-    "  301 initializer finishes: initializer ok, w1 (lost during the stop; it keeps its files), " +
-      "w2 (left before it had reported)",
+    "  301 initializer finishes, keep: initializer ok, w1 (lost during the stop; all files stay), " +
+      "w2 (left before it had reported; all files stay)",
   );
 });
 
@@ -406,10 +439,10 @@ test("Stop: at the deadline everybody leaves, and who did not answer is named", 
    10 initializer drains within 7000
    11 w1 drains within 7000
  7011 w1 -> initializer: drained w1 (3 records)
- 8250 initializer -> w1: exit initializer ok, w1 (3 records), w2 (no answer within 8000 ms)
- 8250 initializer -> w2: exit initializer ok, w1 (3 records), w2 (no answer within 8000 ms)
- 8250 initializer finishes: initializer ok, w1 (3 records), w2 (no answer within 8000 ms)
- 8251 w1 finishes: initializer ok, w1 (3 records), w2 (no answer within 8000 ms)
+ 8250 initializer -> w1: exit: initializer ok, w1 (3 records), w2 (no answer within 8000 ms; all files stay)
+ 8250 initializer -> w2: exit: initializer ok, w1 (3 records), w2 (no answer within 8000 ms; all files stay)
+ 8250 initializer finishes, keep: initializer ok, w1 (3 records), w2 (no answer within 8000 ms; all files stay)
+ 8251 w1 finishes, keep: initializer ok, w1 (3 records), w2 (no answer within 8000 ms; all files stay)
 `,
   );
 });
@@ -439,9 +472,9 @@ test("Stop: a coordinator that another one dismisses still waits for those that 
     .split("\n")
     .filter((line) => line.includes("finishes"));
   assert.deepEqual(lines, [
-    " 1855 initializer finishes: initializer ok, w1 ok, w2 (not reachable; it keeps its files)",
-    " 4752 w1 finishes: initializer ok, w1 ok, w2 ok",
-    " 4753 w2 finishes: initializer ok, w1 ok, w2 ok",
+    " 1855 initializer finishes, keep: initializer ok, w1 ok, w2 (not reachable; all files stay)",
+    " 4752 w1 finishes, keep: initializer ok, w1 ok, w2 ok",
+    " 4753 w2 finishes, undecided: initializer ok, w1 ok, w2 ok",
   ]);
 });
 
@@ -464,16 +497,43 @@ test("Stop: who comes during a stop is told, and who comes back reports again", 
   500 initializer -> w2: stop within 7510
   501 w2 drains within 6510
   601 w2 -> initializer: drained w2 ok
- 1000 w1 finishes: w1 ok
- 2010 initializer -> w2: exit initializer ok, w1 ok, w2 ok
- 2010 initializer finishes: initializer ok, w1 ok, w2 ok
- 2011 w2 finishes: initializer ok, w1 ok, w2 ok
+ 1000 w1 finishes, undecided: w1 ok
+ 2010 initializer decides
+ 2010 initializer -> w2: exit, remove: initializer ok, w1 ok, w2 ok
+ 2010 initializer finishes, remove: initializer ok, w1 ok, w2 ok
+ 2011 w2 finishes, remove: initializer ok, w1 ok, w2 ok
 `,
   );
 });
 
-test("Stop: whatever happens, everybody finishes in time, and who was there all the time is in the reports", () => {
+test("Stop: an initializer that dies behind its decision has decided, and who did not hear of it is prepared for that", () => {
+  const world = new World([I, "w1", "w2"]);
+  world.process(I).diskMs = 100;
+  world.process(I).landsWhenDead = true;
+  world.at(10, () => world.request(I));
+  world.at(170, () => world.kill(I));
+  assert.deepEqual(disks(world.run()), ["gone", "stopping", "stopping"], story(world));
+});
+
+test("Stop: on a full disk the initializer decides nothing, and says so", () => {
+  const world = new World([I, "w1"]);
+  world.process(I).hasRoom = false;
+  world.at(10, () => world.request(I));
+  assert.deepEqual(disks(world.run()), ["formed", "formed"], story(world));
+});
+
+test("Stop: a disk that stalls on the decision keeps nobody", () => {
+  const world = new World([I, "w1"]);
+  world.process(I).diskMs = 30_000;
+  world.at(10, () => world.request(I));
+  const finished = world.run().process(I).finished;
+  assert.equal(finished?.files, "undecided");
+  assert.ok(finished.atMs < 10_000, `it took ${finished.atMs}`);
+});
+
+test("Stop: whatever happens, everybody finds the cluster again or nobody does, in time, with the reports of all who were there", () => {
   let coordinators = 0;
+  const outcomes = new Map<string, number>();
   for (let seed = 1; seed <= 3_000; seed++) {
     const prng = new Prng(seed, "stop");
     const names = [I, "w1", "w2", "w3"].slice(0, 1 + prng.int(4));
@@ -485,6 +545,13 @@ test("Stop: whatever happens, everybody finishes in time, and who was there all 
     };
     for (const name of names) {
       world.process(name).drainMs = prng.chance(4) ? prng.between(2_000, 9_000) : prng.between(250, 1_500);
+    }
+    const disk = new Prng(seed, "disk");
+    const isSlow = disk.chance(2);
+    for (const name of names) {
+      world.process(name).diskMs = isSlow ? disk.between(0, 300) : 0;
+      world.process(name).landsWhenDead = disk.chance(2);
+      world.process(name).hasRoom = !disk.chance(10);
     }
     for (let cuts = prng.int(3); cuts > 0; cuts--) {
       const ends = pair();
@@ -512,6 +579,11 @@ test("Stop: whatever happens, everybody finishes in time, and who was there all 
     }
     world.run();
     const what = `seed ${seed}${story(world)}`;
+    const [initializer, ...others] = disks(world);
+    if (initializer === "gone") assert.ok(!others.includes("formed"), `${others} would be refused, ${what}`);
+    else assert.ok(!others.includes("gone"), `${others} would be refused, ${what}`);
+    const outcome = `${initializer} ${[...new Set(others)].sort().join(" ")}`;
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     for (const process of world.processes.values()) {
       if (process.involvedMs === null || process.hung || process.gone) continue;
       assert.notEqual(process.finished, null, `${process.name} did not finish, ${what}`);
@@ -529,4 +601,13 @@ test("Stop: whatever happens, everybody finishes in time, and who was there all 
     }
   }
   assert.ok(coordinators > 500, `${coordinators} had all connections`);
+  for (const outcome of [
+    "gone gone",
+    "gone gone stopping",
+    "formed formed",
+    "formed stopping",
+    "formed formed stopping",
+  ]) {
+    assert.ok((outcomes.get(outcome) ?? 0) > 5, `${outcome}: ${JSON.stringify([...outcomes])}`);
+  }
 });
