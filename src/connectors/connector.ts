@@ -58,6 +58,8 @@ export interface SinkConnector {
   flush(): void;
   /** No more will be written. */
   end(): void;
+  /** The cluster stops without what it could not give out, which was counted: checkpoints do not wait for it. */
+  giveUp?(): void;
   /** Now; a record that is on its way gets `graceMs` to arrive whole. */
   close(graceMs: Millis): Promise<void>;
   readonly transactions?: SinkTransactions;
@@ -65,6 +67,8 @@ export interface SinkConnector {
 
 /** Of a sink whose output becomes visible with checkpoints, exactly once. */
 export interface SinkTransactions {
+  /** Whatever was decided of its output is visible, or taken back. */
+  readonly settled: boolean;
   /**
    * The cut of this epoch is here: what was written so far belongs to it, what comes next does not. Answers once, later, by
    * `voted(epoch, vote)`: `commit` promises that a later `commit` will succeed, also after the death of this process and of

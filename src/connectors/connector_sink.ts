@@ -123,7 +123,11 @@ export class ConnectorSinkConnector implements SinkConnector {
       this.#placed = { epoch: 0, offset: 0 };
       return;
     }
+    const isQuiet = () => this.#isQuiet();
     this.transactions = {
+      get settled() {
+        return isQuiet();
+      },
       prepare: (epoch) => this.#with((commit) => commit.prepare(epoch)),
       snapshot: (): SinkPosition => ({ version: 1, offset: this.#commit?.written ?? 0 }),
       commit: (epoch) => this.#with((commit) => commit.commit(epoch)),

@@ -125,7 +125,11 @@ export class FileSinkConnector implements SinkConnector {
       worker,
     });
     if (!options.checkpoints) return;
+    const isSettled = () => this.#restore === null && this.#cuts.every((cut) => cut.verdict !== "commit");
     this.transactions = {
+      get settled() {
+        return isSettled();
+      },
       prepare: (epoch) => this.#prepare(epoch),
       snapshot: () => this.#snapshot(),
       commit: (epoch) => this.#decide(epoch, "commit"),

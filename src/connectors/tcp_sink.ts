@@ -82,6 +82,7 @@ export class TcpSinkConnector implements SinkConnector {
   #ending = false;
   /** All that was ever written to it, in bytes. */
   #written = 0;
+  #givenUp = false;
   /** The checkpoint that waits until so much of it is with the system. */
   #preparing: { readonly epoch: Epoch; readonly through: number } | null = null;
   /** Tries to connect that failed since it was last connected. */
@@ -101,6 +102,7 @@ export class TcpSinkConnector implements SinkConnector {
     this.address = options.address;
     if (!options.checkpoints) return;
     this.transactions = {
+      settled: true,
       prepare: (epoch) => {
         this.#preparing = { epoch, through: this.#written };
         this.#voteIfSent();
@@ -335,10 +337,16 @@ export class TcpSinkConnector implements SinkConnector {
     this.#options.changed();
   }
 
+  giveUp(): void {
+    this.#givenUp = true;
+    this.#voteIfSent();
+  }
+
   /** K4. */
   #voteIfSent(): void {
     const preparing = this.#preparing;
-    if (preparing === null || this.#written - this.#queue.bytes < preparing.through) return;
+    if (preparing === null) return;
+    if (!this.#givenUp && this.#written - this.#queue.bytes < preparing.through) return;
     this.#preparing = null;
     this.#options.voted(preparing.epoch, { kind: "commit" });
   }

@@ -53,6 +53,8 @@ export type ControlMessage =
   | { readonly kind: "stop"; readonly reason: string; readonly deadlineMs: number }
   /** To the coordinator of the stop. */
   | ({ readonly kind: "drained" } & DrainReport)
+  /** To the initializer, in a stop: all that this checkpoint decides is visible here. */
+  | { readonly kind: "settled"; readonly epoch: Epoch }
   /**
    * The coordinator of the stop to all: exit 0. Absent workers are in the reports too. `remove`: the initializer has decided
    * that the files go; false from another coordinator says nothing about that.

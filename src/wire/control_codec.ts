@@ -67,6 +67,8 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
       return { kind, reason: text(fields, "reason"), deadlineMs: real(fields, "deadlineMs") };
     case "drained":
       return { kind, ...report(fields) };
+    case "settled":
+      return { kind, epoch: whole(fields, "epoch", 0, Number.MAX_SAFE_INTEGER) };
     case "exit":
       return { kind, reports: list(fields, "reports", report), remove: flag(fields, "remove") };
     case "moved":

@@ -152,6 +152,7 @@ export class Checkpoints {
   #restoringSinceMs: Millis = 0;
   #restoredAtMs: Millis = 0;
   #entries = 0;
+  #committed: Epoch = 0;
   #aborted = 0;
   #closed = false;
 
@@ -254,8 +255,18 @@ export class Checkpoints {
   }
 
   /** No more checkpoints but those that are asked for: the cluster stops. */
-  suspendInterval(): void {
-    this.#closed = true;
+  stopping(): void {
+    this.#drive({ kind: "stopping" });
+  }
+
+  /** No record was ever taken in, by this process or one before it. */
+  get hasNothing(): boolean {
+    return !this.#everRan && !this.#options.restarted;
+  }
+
+  /** The last checkpoint that sinks were told of; 0: none since the last recovery. */
+  get committed(): Epoch {
+    return this.#committed;
   }
 
   voted(sink: string, epoch: Epoch, vote: Vote): void {
@@ -463,6 +474,7 @@ export class Checkpoints {
     this.#muted = false;
     this.#goOn();
     this.#options.shell.commit(epoch);
+    this.#committed = epoch;
     this.#options.hooks.reached("commit.sinks_told");
     this.#state!.completed(epoch);
     this.#options.hooks.reached("commit.old_files_retired");
@@ -497,6 +509,7 @@ export class Checkpoints {
     if (this.#phase === "running") this.#stillSinceMs = this.#now();
     this.#phase = "recovering";
     this.#restored = 0;
+    this.#committed = 0;
     this.#recoveringWhy = reason;
     this.#muted = false;
     this.#cut = null;

@@ -8,7 +8,7 @@
 import { showAddress } from "../base/address.ts";
 import { unreachable } from "../base/assert.ts";
 import { ConfigError, IdentityError, ResilienceError, StorageError, type TammarError } from "../base/errors.ts";
-import { type Generation, INITIALIZER, type WorkerName } from "../base/ids.ts";
+import { type Epoch, type Generation, INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { DEFAULT_KEY_GROUP_COUNT } from "../plan/key_groups.ts";
 import {
@@ -45,6 +45,8 @@ export interface ClusterOwner {
   beforeFormed(clusterId: string): Promise<void>;
   reached(phase: Phase): void;
   beginDrain(withinMs: Millis): void;
+  /** The initializer's: takes one that covers all that was taken in. */
+  lastCheckpoint(answer: (epoch: Epoch | null, reason: string) => void): void;
   /** Leave: the cluster has been stopped. */
   finish(reports: readonly DrainReport[], files: FilesAfterStop): void;
   /** The cluster whose information this worker has saved has been stopped without it: remove the files, begin anew. */
@@ -151,7 +153,7 @@ export class Cluster {
       newClusterId,
       checkpoints: config.checkpoints.intervalMs !== null,
     });
-    this.#stop = new Stop(config.name, config.timing.shutdownMs);
+    this.#stop = new Stop(config.name, config.timing.shutdownMs, config.checkpoints.intervalMs !== null);
   }
 
   get membership(): Membership {
@@ -312,6 +314,7 @@ export class Cluster {
       case "stop_requested":
       case "stop":
       case "drained":
+      case "settled":
       case "exit":
         return this.#driveStop({ kind: "received", from, message, peers: this.#stopPeers() });
       case "query":
@@ -353,6 +356,11 @@ export class Cluster {
   drained(report: DrainReport): void {
     this.#options.hooks.reached("stop.drained");
     this.#driveStop({ kind: "drained", report });
+  }
+
+  /** All that a checkpoint decides is visible here. */
+  settled(epoch: Epoch): void {
+    if (this.stopping) this.#driveStop({ kind: "settled", epoch });
   }
 
   send(to: WorkerName, message: ControlMessage): void {
@@ -445,6 +453,8 @@ export class Cluster {
         return owner.beginDrain(effect.withinMs);
       case "prepare":
         return this.#prepare();
+      case "last_checkpoint":
+        return owner.lastCheckpoint((epoch, reason) => this.#driveStop({ kind: "checkpointed", epoch, reason }));
       case "decide":
         return this.#decide();
       case "finish":

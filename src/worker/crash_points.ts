@@ -18,7 +18,7 @@ const MEMBERSHIP_EFFECTS = [
   "save",
   "send",
 ] as const;
-const STOP_EFFECTS = ["begin_drain", "decide", "finish", "prepare", "send"] as const;
+const STOP_EFFECTS = ["begin_drain", "decide", "finish", "last_checkpoint", "prepare", "send"] as const;
 const ALIGNER_EFFECTS = ["aligned", "inject", "released", "send_barrier"] as const;
 const CHECKPOINT_EFFECTS = ["abort", "answer", "begin", "complete", "decide", "roll_back"] as const;
 const RECOVERY_EFFECTS = ["fence", "recover", "recovered", "refuse", "restore"] as const;
@@ -57,6 +57,7 @@ const STEPS = [
   "stop.requested",
   "stop.drained",
   "stop.prepared",
+  "stop.settled",
   "stop.decided",
   "leave.begin",
   "leave.connectors_closed",

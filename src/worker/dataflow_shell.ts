@@ -339,6 +339,11 @@ export class DataflowShell {
     for (const sink of this.#sinks) sink.flush();
   }
 
+  /** Is all visible that checkpoints have decided? */
+  get settled(): boolean {
+    return this.#sinks.every((sink) => sink.transactions?.settled !== false);
+  }
+
   /** Sinks that are away, in words; null: none is. */
   waitingFor(): string | null {
     if (this.#dataflow === null || !this.#sinksStarted) return null;
@@ -629,6 +634,7 @@ export class DataflowShell {
 
   #report(): void {
     this.#drain = "done";
+    for (const sink of this.#sinks) sink.giveUp?.();
     const { config, drained, plan } = this.#options;
     const left: string[] = [];
     for (const sink of this.#sinks) {

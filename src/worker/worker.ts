@@ -76,6 +76,8 @@ export class Worker {
   /** What an earlier start has left; null: none has. */
   #state: StateKeeper | null = null;
   #decision: Decision | null = null;
+  /** All that this checkpoint and earlier ones decide is visible, and that was told. */
+  #settledEpoch: Epoch = 0;
   #depth = 0;
   #ending = false;
   #signals = 0;
@@ -190,6 +192,7 @@ export class Worker {
         reached: (phase) => this.#reached(phase),
         beginDrain: (withinMs) => this.#beginDrain(withinMs),
         finish: (reports, files) => this.#finish(reports, files),
+        lastCheckpoint: (answer) => this.#lastCheckpoint(answer),
         giveWay: () => this.#giveWay(),
         fail: (error) => void this.#fail(error),
         query: (from, message) => this.#queries!.asked(from, message),
@@ -286,6 +289,7 @@ export class Worker {
       run();
       if (this.#depth === 1) {
         this.#shell.flush();
+        this.#tellSettled();
         this.#data?.flush();
         this.#control?.flush();
       }
@@ -430,11 +434,27 @@ export class Worker {
     }
     this.#log.warn("second_signal", `${signal} again: leaving at once, without waiting for what is on its way`);
     const isAlone = (this.#cluster?.membership.memberNames.length ?? 0) <= 1;
-    void this.#leave(EXIT.done, isAlone ? "remove" : "abandon");
+    void this.#leave(EXIT.done, isAlone && this.#checkpoints === null ? "remove" : "abandon");
   }
 
   #beginDrain(withinMs: Millis): void {
     this.#shell.drain(withinMs, this.#cluster!.connectedPeers());
+    this.#checkpoints?.stopping();
+  }
+
+  #lastCheckpoint(answer: (epoch: Epoch | null, reason: string) => void): void {
+    const checkpoints = this.#checkpoints;
+    if (checkpoints === null || checkpoints.hasNothing) return answer(null, "");
+    checkpoints.ask((epoch, reason) => this.#turn(() => answer(epoch, reason)));
+  }
+
+  /** Tells, once for each checkpoint, that all it decides is visible here. */
+  #tellSettled(): void {
+    const epoch = this.#checkpoints?.committed ?? 0;
+    if (epoch <= this.#settledEpoch || !this.#cluster!.stopping || !this.#shell.settled) return;
+    this.#settledEpoch = epoch;
+    this.#hooks.reached("stop.settled");
+    this.#cluster!.settled(epoch);
   }
 
   /** What is saved is of a cluster that was stopped while this worker was away. */

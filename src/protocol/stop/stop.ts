@@ -14,12 +14,14 @@
  *     once every member has reported to it; its decision is durable before anyone hears of it. A worker saves that it is
  *     `prepared` for that before it reports to the initializer. One that does not hear the decision keeps its files, and
  *     gives way later if the initializer has another cluster. As long as a member is away, all files stay.
+ * S6. With checkpoints, the files go only behind a last one that covers all that was taken in, and when every worker has made
+ *     visible what that decides. Otherwise they stay, and nothing is lost.
  *
  * It owns who is waited for, and what becomes of the files. How a worker drains is the worker's
  * (`worker/dataflow_shell.ts`); the second signal is too.
  */
 import { unreachable } from "../../base/assert.ts";
-import { INITIALIZER, type WorkerName } from "../../base/ids.ts";
+import { type Epoch, INITIALIZER, type WorkerName } from "../../base/ids.ts";
 import type { Millis } from "../../runtime/runtime.ts";
 import type { ControlMessage, DrainReport } from "../../wire/control.ts";
 
@@ -42,6 +44,10 @@ export type StopEvent =
   | { readonly kind: "prepared" }
   /** `decide` is over. False: the decision could not be made durable, so the files stay. */
   | { readonly kind: "decided"; readonly durable: boolean }
+  /** The last checkpoint exists; `epoch` 0: it does not, and why; null: there is nothing that one could cover. */
+  | { readonly kind: "checkpointed"; readonly epoch: Epoch | null; readonly reason: string }
+  /** All that this checkpoint decides is visible at this worker. */
+  | { readonly kind: "settled"; readonly epoch: Epoch }
   | { readonly kind: "tick" };
 
 /** Who is there when the stop begins. */
@@ -57,6 +63,8 @@ export type StopEffect =
   | { readonly kind: "begin_drain"; readonly reason: string; readonly withinMs: Millis }
   /** Save that from now on the initializer may decide that the cluster is gone, then say `prepared`. Once. */
   | { readonly kind: "prepare" }
+  /** The initializer's: take a last checkpoint, then say `checkpointed`. */
+  | { readonly kind: "last_checkpoint" }
   /** The initializer's: make it durable that the files go, then say `decided`. Once. */
   | { readonly kind: "decide" }
   /** Leave. Once; nothing comes after it. */
@@ -93,6 +101,12 @@ interface Draining {
   readonly away: Set<WorkerName>;
   /** Is it durable that the initializer may decide? */
   prepared: "no" | "saving" | "yes";
+  /** The initializer's: a last checkpoint is being taken. */
+  checkpointing: boolean;
+  /** The initializer's: the last checkpoint; 0: there is none yet; null: none is needed. */
+  lastEpoch: Epoch | null;
+  /** The initializer's: the highest epoch of which each worker has made all visible. */
+  readonly settled: Map<WorkerName, Epoch>;
   /** The initializer's decision on its way to the disk. */
   deciding: boolean;
   /** What the initializer said; null: nothing yet. */
@@ -109,11 +123,14 @@ const TELLING_MS = 1_000;
 export class Stop {
   readonly #name: WorkerName;
   readonly #stopMs: Millis;
+  readonly #checkpoints: boolean;
   #state: State = { kind: "running" };
 
-  constructor(name: WorkerName, stopMs: Millis) {
+  /** @param checkpoints Are they taken? */
+  constructor(name: WorkerName, stopMs: Millis, checkpoints: boolean) {
     this.#name = name;
     this.#stopMs = stopMs;
+    this.#checkpoints = checkpoints;
   }
 
   /** Has anybody asked for a stop? */
@@ -140,6 +157,10 @@ export class Stop {
         return this.#drained(event.report);
       case "prepared":
         return this.#prepared();
+      case "checkpointed":
+        return this.#checkpointed(event.epoch, event.reason);
+      case "settled":
+        return this.#settled(event.epoch);
       case "decided":
         return this.#decided(event.durable);
       case "tick":
@@ -171,6 +192,8 @@ export class Stop {
         const { complete, leftBehind } = message;
         return this.#reported(from, { worker: from, complete, leftBehind });
       }
+      case "settled":
+        return this.#settledAt(from, message.epoch);
       case "exit":
         return state.kind === "draining" ? this.#dismissed(state, from, message.reports, message.remove) : [];
       default:
@@ -191,7 +214,8 @@ export class Stop {
       waiting: new Set([this.#name, ...peers.connected]),
       reports,
       away: new Set(peers.absent),
-      ...UNDECIDED,
+      settled: new Map(),
+      ...this.#undecided(),
     };
     const message: ControlMessage = { kind: "stop", reason, deadlineMs: this.#stopMs };
     return [
@@ -226,7 +250,8 @@ export class Stop {
       waiting: new Set([this.#name]),
       reports: new Map(),
       away: new Set(),
-      ...UNDECIDED,
+      settled: new Map(),
+      ...this.#undecided(),
     };
     return [beginDrain(reason, deadlineMs)];
   }
@@ -299,7 +324,8 @@ export class Stop {
     if (state.kind !== "draining") return [];
     state.told.delete(peer);
     const wasCoordinator = state.coordinators.delete(peer);
-    if (state.waiting.has(peer)) {
+    const isUnsettled = state.checkpointing || (state.lastEpoch !== 0 && !this.#hasSettled(state, peer));
+    if (state.waiting.has(peer) || (this.#name === INITIALIZER && !state.deciding && isUnsettled)) {
       this.#missed(state, peer, `${left ? "left before it had reported" : "lost during the stop"}; ${FILES_STAY}`);
       return this.#finishIfDone(state);
     }
@@ -315,6 +341,9 @@ export class Stop {
     if (state.deciding) return now < state.until + TELLING_MS ? [] : this.#finish(this.#sorted(state), "undecided");
     for (const worker of [...state.waiting]) {
       this.#missed(state, worker, `no answer within ${this.#stopMs} ms; ${FILES_STAY}`);
+    }
+    if (state.checkpointing || (this.#name === INITIALIZER && state.lastEpoch !== 0 && !this.#allSettled(state))) {
+      return this.#without(state, `it did not complete within ${this.#stopMs} ms`);
     }
     return this.#dismiss(state);
   }
@@ -337,7 +366,7 @@ export class Stop {
   }
 
   #finishIfDone(state: Draining): StopEffect[] {
-    if (state.waiting.size > 0 || state.deciding) return [];
+    if (state.waiting.size > 0 || state.deciding || state.checkpointing) return [];
     if (this.#name === INITIALIZER) return this.#dismiss(state);
     if (!state.coordinating && state.coordinators.size > 0) return [];
     if (state.coordinators.has(INITIALIZER)) return [];
@@ -347,9 +376,63 @@ export class Stop {
   #dismiss(state: Draining): StopEffect[] {
     if (this.#name !== INITIALIZER) return this.#tellExit(state, state.verdict ?? "undecided");
     if (state.away.size > 0) return this.#tellExit(state, "keep");
+    if (state.lastEpoch === 0) {
+      state.checkpointing = true;
+      return [{ kind: "last_checkpoint" }];
+    }
+    if (!this.#allSettled(state)) return [];
     if (state.reports.size === 1) return this.#tellExit(state, "remove");
     state.deciding = true;
     return [{ kind: "decide" }];
+  }
+
+  #checkpointed(epoch: Epoch | null, reason: string): StopEffect[] {
+    const state = this.#state;
+    if (state.kind !== "draining" || !state.checkpointing) return [];
+    state.checkpointing = false;
+    // Who has come back meanwhile reports first: then another one is taken, which covers it too.
+    if (state.waiting.size > 0) return [];
+    if (epoch === 0) return this.#without(state, reason);
+    state.lastEpoch = epoch;
+    return this.#dismiss(state);
+  }
+
+  /** Without a last checkpoint. */
+  #without(state: Draining, reason: string): StopEffect[] {
+    const own = state.reports.get(this.#name);
+    const left = own === undefined || own.leftBehind === "" ? "" : `${own.leftBehind}; `;
+    state.reports.set(this.#name, incomplete(this.#name, `${left}no last checkpoint: ${reason}; ${FILES_STAY}`));
+    return this.#tellExit(state, "keep");
+  }
+
+  #settled(epoch: Epoch): StopEffect[] {
+    const state = this.#state;
+    if (state.kind !== "draining") return [];
+    if (this.#name === INITIALIZER) return this.#settledAt(this.#name, epoch);
+    return state.coordinators.has(INITIALIZER)
+      ? [{ kind: "send", to: INITIALIZER, message: { kind: "settled", epoch } }]
+      : [];
+  }
+
+  #settledAt(worker: WorkerName, epoch: Epoch): StopEffect[] {
+    const state = this.#state;
+    if (state.kind !== "draining") return [];
+    state.settled.set(worker, epoch);
+    return state.lastEpoch === 0 ? [] : this.#finishIfDone(state);
+  }
+
+  #allSettled(state: Draining): boolean {
+    return [...state.reports.keys()].every((worker) => this.#hasSettled(state, worker));
+  }
+
+  #hasSettled(state: Draining, worker: WorkerName): boolean {
+    return state.lastEpoch === null || (state.settled.get(worker) ?? 0) >= state.lastEpoch;
+  }
+
+  /** Of a stop that has just begun. */
+  #undecided() {
+    const lastEpoch = this.#checkpoints ? 0 : null;
+    return { prepared: "no", checkpointing: false, lastEpoch, deciding: false, verdict: null } as const;
   }
 
   #decided(durable: boolean): StopEffect[] {
@@ -376,8 +459,6 @@ export class Stop {
   }
 }
 
-/** Of a stop that has just begun. */
-const UNDECIDED = { prepared: "no", deciding: false, verdict: null } as const;
 const FILES_STAY = "all files stay";
 
 function beginDrain(reason: string, deadlineMs: Millis): StopEffect {

@@ -38,11 +38,16 @@ class Process {
   /** How long the disk takes. */
   diskMs = 0;
   readonly linked = new Set<string>();
+  /** The last checkpoint whose output is visible. */
+  settled = 0;
   /** It never lost a connection, and had one to everybody from the start. */
   steady = true;
 
-  constructor(readonly name: string) {
-    this.machine = new Stop(name, STOP_MS);
+  constructor(
+    readonly name: string,
+    checkpoints: boolean,
+  ) {
+    this.machine = new Stop(name, STOP_MS, checkpoints);
   }
 }
 
@@ -58,9 +63,14 @@ class World {
   readonly #links = new Map<string, { readonly held: ControlMessage[]; lastMs: number }>();
   readonly #latency: () => number;
 
-  constructor(names: readonly string[], latency: () => number = () => 1) {
+  /** How long the last checkpoint takes, and how long a worker then needs to make its output visible. */
+  checkpointMs = 50;
+  settleMs: (name: string) => number = () => 10;
+  #epoch = 0;
+
+  constructor(names: readonly string[], latency: () => number = () => 1, checkpoints = false) {
     this.#latency = latency;
-    for (const name of names) this.processes.set(name, new Process(name));
+    for (const name of names) this.processes.set(name, new Process(name, checkpoints));
     for (const a of names) for (const b of names) if (a !== b) this.process(a).linked.add(b);
     for (const name of names) this.#tick(name, TICK_MS);
   }
@@ -118,6 +128,28 @@ class World {
 
   kill(name: string): void {
     this.#vanish(name, false);
+  }
+
+  /** It exists if everybody is there all the while, in the process that has drained. */
+  #checkpoint(name: string): void {
+    const epoch = ++this.#epoch;
+    const others = [...this.processes.values()].filter((process) => process.name !== name);
+    const missing = () => others.find((other) => !other.alive || other.hung || !other.linked.has(name));
+    const lost = missing();
+    this.at(this.now + this.checkpointMs, () => {
+      const missed = lost ?? missing();
+      if (missed !== undefined) {
+        this.#handle(name, { kind: "checkpointed", epoch: 0, reason: `worker ${missed.name} is lost` });
+        return;
+      }
+      for (const process of this.processes.values()) {
+        this.at(this.now + this.#latency() + this.settleMs(process.name), () => {
+          if (process.alive) process.settled = epoch;
+          this.#handle(process.name, { kind: "settled", epoch });
+        });
+      }
+      this.#handle(name, { kind: "checkpointed", epoch, reason: "" });
+    });
   }
 
   /** As at a second signal. */
@@ -253,8 +285,13 @@ class World {
         case "prepare":
           this.#write(process, "stopping", () => this.#handle(name, { kind: "prepared" }));
           break;
+        case "last_checkpoint":
+          this.transcript.push(`${at} takes a last checkpoint`);
+          this.#checkpoint(name);
+          break;
         case "decide":
           this.transcript.push(`${at} decides`);
+          for (const { settled } of this.processes.values()) assert.equal(settled, this.#epoch, "S6");
           this.#write(process, "gone", () => this.#handle(name, { kind: "decided", durable: process.hasRoom }));
           break;
         case "finish":
@@ -506,6 +543,45 @@ test("Stop: who comes during a stop is told, and who comes back reports again", 
   );
 });
 
+test("Stop: with checkpoints a last one is taken when all have drained, and the files go when its output is visible", () => {
+  const world = new World([I, "w1"], () => 1, true);
+  world.settleMs = (name) => (name === "w1" ? 200 : 0);
+  world.at(10, () => world.request(I));
+  assert.equal(
+    story(world.run()),
+    `
+   10 initializer -> w1: stop within 8000
+   10 initializer drains within 7000
+   11 w1 drains within 7000
+  111 w1 -> initializer: drained w1 ok
+  112 initializer takes a last checkpoint
+  363 w1 -> initializer: settled
+  364 initializer decides
+  364 initializer -> w1: exit, remove: initializer ok, w1 ok
+  364 initializer finishes, remove: initializer ok, w1 ok
+  365 w1 finishes, remove: initializer ok, w1 ok
+`,
+  );
+});
+
+test("Stop: without the last checkpoint, or where its output does not become visible, all files stay, and why is said", () => {
+  const lost = new World([I, "w1", "w2"], () => 1, true);
+  lost.at(10, () => lost.request(I));
+  lost.at(130, () => lost.kill("w2"));
+  assert.deepEqual(disks(lost.run()), ["formed", "formed", "stopping"], story(lost));
+  assert.match(story(lost), /finishes, keep: initializer \(no last checkpoint: worker w2 is lost; all files stay\)/);
+
+  const slow = new World([I, "w1"], () => 1, true);
+  slow.settleMs = () => 30_000;
+  slow.at(10, () => slow.request(I));
+  assert.deepEqual(disks(slow.run()), ["formed", "formed"], story(slow));
+  assert.match(story(slow), /no last checkpoint: it did not complete within 8000 ms/);
+
+  const alone = new World([I], () => 1, true);
+  alone.at(10, () => alone.request(I));
+  assert.deepEqual(disks(alone.run()), ["gone"], story(alone));
+});
+
 test("Stop: an initializer that dies behind its decision has decided, and who did not hear of it is prepared for that", () => {
   const world = new World([I, "w1", "w2"]);
   world.process(I).diskMs = 100;
@@ -537,7 +613,10 @@ test("Stop: whatever happens, everybody finds the cluster again or nobody does, 
   for (let seed = 1; seed <= 3_000; seed++) {
     const prng = new Prng(seed, "stop");
     const names = [I, "w1", "w2", "w3"].slice(0, 1 + prng.int(4));
-    const world = new World(names, () => prng.between(0.1, prng.chance(20) ? 200 : 10));
+    const kept = new Prng(seed, "checkpoints");
+    const world = new World(names, () => prng.between(0.1, prng.chance(20) ? 200 : 10), kept.chance(2));
+    world.checkpointMs = kept.between(1, kept.chance(5) ? 9_000 : 300);
+    world.settleMs = () => kept.between(0, kept.chance(10) ? 9_000 : 300);
     const any = () => names[prng.int(names.length)]!;
     const pair = (): [string, string] | null => {
       const [a, b] = [any(), any()];
@@ -596,6 +675,7 @@ test("Stop: whatever happens, everybody finds the cluster again or nobody does, 
       for (const other of world.processes.values()) {
         if (!other.steady || other.slowed || process.slowed) continue;
         const report = process.finished!.reports.find(({ worker }) => worker === other.name);
+        if (report?.leftBehind.includes("no last checkpoint")) continue;
         assert.deepEqual(report, other.report, `${process.name} about ${other.name}, ${what}`);
       }
     }
