@@ -9,8 +9,10 @@ import { type Instruments, workerCommand } from "../../../src/cli/commands/worke
 import { runCommand } from "../../../src/cli/run_command.ts";
 import * as run from "../../../src/cli/run_refused.ts";
 import { createBunRuntime } from "../../../src/runtime/bun.ts";
-import type { Runtime } from "../../../src/runtime/runtime.ts";
+import type { DiskErrorCode, Runtime } from "../../../src/runtime/runtime.ts";
 import type { CrashPoint, WorkerStatus } from "../../../src/worker/crash_points.ts";
+import { type AskDisk, askedDisk } from "./asked_disk.ts";
+import { byLine } from "./by_line.ts";
 import { dialThrough } from "./dial.ts";
 import {
   FAILPOINT_VARIABLE,
@@ -18,6 +20,7 @@ import {
   parseFailpoints,
   REPORT_PREFIX,
   TWIN_VARIABLE,
+  type TwinOrder,
   type TwinReport,
   type TwinSettings,
 } from "./failpoints.ts";
@@ -64,7 +67,30 @@ function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | 
 function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime {
   if (settings === null) return runtime;
   const connect = dialThrough(runtime, settings.proxy, settings.machine);
-  return { ...runtime, net: { listen: (options) => runtime.net.listen(options), connect } };
+  const { clock, net } = runtime;
+  const asked = new Map<number, (code: DiskErrorCode | null) => void>();
+  let wallOffsetMs = settings.wallOffsetMs;
+  const obey = (order: TwinOrder): void => {
+    if (order.kind === "wall") {
+      wallOffsetMs = order.offsetMs;
+      return;
+    }
+    asked.get(order.id)?.(order.code);
+    asked.delete(order.id);
+  };
+  byLine(process.stdin, (line) => obey(JSON.parse(line) as TwinOrder));
+  let id = 0;
+  const ask: AskDisk = (operation, path) =>
+    new Promise((resolve) => {
+      asked.set(++id, resolve);
+      report({ kind: "disk", id, operation, path });
+    });
+  return {
+    ...runtime,
+    clock: { ...clock, wallMs: () => clock.wallMs() + wallOffsetMs },
+    net: { listen: (options) => net.listen(options), connect },
+    disk: settings.asksDisk ? askedDisk(runtime.disk, ask) : runtime.disk,
+  };
 }
 
 const failpoints = parseFailpoints(process.env[FAILPOINT_VARIABLE] ?? "");

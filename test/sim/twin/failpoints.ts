@@ -4,9 +4,11 @@
  * `TAMMAR_FAILPOINT`: crash points and what happens there, `point#n=stop,point#n=kill`: when this process gets to the point
  * for the n-th time it stops itself (SIGSTOP, until it is told to go on) or kills itself (SIGKILL).
  *
- * `TAMMAR_TWIN`: JSON, see `TwinSettings`. Reports go to standard error, one line each, beginning with `@twin `.
+ * `TAMMAR_TWIN`: JSON, see `TwinSettings`. Reports go to standard error, one line each, beginning with `@twin `; orders come
+ * on standard input, one line each.
  */
-import type { Address, Millis } from "../../../src/runtime/runtime.ts";
+import type { Address, DiskErrorCode, Millis } from "../../../src/runtime/runtime.ts";
+import type { DiskOperation } from "../../../src/runtime/virtual/disk.ts";
 import type { CheckpointSettings, Limits } from "../../../src/worker/config.ts";
 import { CRASH_POINTS, type CrashPoint, type WorkerStatus } from "../../../src/worker/crash_points.ts";
 
@@ -29,12 +31,21 @@ export interface TwinSettings {
   readonly checkpoints: CheckpointSettings;
   /** How often it says how it is. */
   readonly statusMs: Millis;
+  /** Its wall clock is off. */
+  readonly wallOffsetMs: Millis;
+  /** It asks before each disk operation: what is to become of it. */
+  readonly asksDisk: boolean;
 }
 
 export type TwinReport =
   /** It got to a point that it was asked about. */
   | { readonly kind: "passed"; readonly point: CrashPoint; readonly stops: boolean }
+  | { readonly kind: "disk"; readonly id: number; readonly operation: DiskOperation; readonly path: string }
   | ({ readonly kind: "status" } & WorkerStatus);
+
+export type TwinOrder =
+  | { readonly kind: "disk"; readonly id: number; readonly code: DiskErrorCode | null }
+  | { readonly kind: "wall"; readonly offsetMs: Millis };
 
 /** @throws {Error} Which entry is wrong. */
 export function parseFailpoints(text: string): Failpoint[] {

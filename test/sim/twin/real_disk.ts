@@ -1,20 +1,24 @@
-/** The disk of one machine is a folder, which is what the machine calls `/`. Only what can be done to files from outside. */
+/**
+ * The disk of one machine is a folder, which is what the machine calls `/`. Files are harmed from outside; operations fail or
+ * stall because the worker asks before each (`asked_disk.ts`).
+ */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { Disk } from "../../../src/runtime/runtime.ts";
+import type { Disk, Millis } from "../../../src/runtime/runtime.ts";
 import type { StageDisk } from "../../../src/simulation/stage.ts";
+import type { AskDisk } from "./asked_disk.ts";
 
 /** Of a worker whose disk is to be full. */
 const SMALL_DISK_BYTES = 1 << 20;
 const FILLER = ".filler";
 
 export class RealDisk implements StageDisk {
-  /** Never asked: the operating system does what it does. */
   fault: StageDisk["fault"] = null;
   /** What `/` really is. */
   readonly root: string;
   readonly #small: boolean;
+  #stalledUntilMs = 0;
 
   /** @param small Is it to become full? Then it is a small file system of its own. */
   constructor(root: string, small: boolean) {
@@ -82,9 +86,16 @@ export class RealDisk implements StageDisk {
     writeFileSync(this.real(path), content);
   }
 
-  stall(): void {
-    throw new Error("A real disk cannot be told to stall");
+  stall(durationMs: Millis): void {
+    this.#stalledUntilMs = Math.max(this.#stalledUntilMs, performance.now() + durationMs);
   }
+
+  /** What is to become of an operation. */
+  readonly answer: AskDisk = async (operation, path) => {
+    const restMs = this.#stalledUntilMs - performance.now();
+    if (restMs > 0) await new Promise((resolve) => setTimeout(resolve, restMs));
+    return this.fault?.(operation, path) ?? null;
+  };
 
   /** For code of the environment, in place of its own disk. */
   rooted(disk: Disk): Disk {

@@ -26,14 +26,9 @@ const STATUS_MS: Millis = 200;
 const LOOK_MS: Millis = 10;
 
 /** What only the simulator can do. */
-const VIRTUAL_ONLY: readonly FaultKind[] = [
-  "power_loss",
-  "power_loss_all",
-  "disk_stall",
-  "fail_sync",
-  "fail_operation",
-  "clock_jump",
-];
+const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all"];
+/** For which a worker asks before each operation. */
+const DISK_OPERATION_FAULTS: readonly FaultKind[] = ["disk_stall", "fail_sync", "fail_operation"];
 
 /** Why this scenario cannot be played by real processes (here); null: it can. */
 export function whyNotReal(scenario: Scenario): string | null {
@@ -121,7 +116,12 @@ export class RealStage implements Stage {
       },
     };
     const ready = earlier.at(-1)?.gone ?? Promise.resolve();
-    const process = new WorkerProcess(ready, () => this.#command(name, config), counting);
+    const process = new WorkerProcess(
+      ready,
+      () => this.#command(name, config),
+      counting,
+      this.#machine(name).disk.answer,
+    );
     this.#workers.set(name, [...earlier, process]);
     return process;
   }
@@ -156,11 +156,11 @@ export class RealStage implements Stage {
     if (machine !== undefined) return machine;
     const number = this.#machines.size + 1;
     const disk = this.#disk(name);
-    machine = new RealMachine(
+    machine = new RealMachine({
       name,
-      `127.1.0.${number}`,
+      ip: `127.1.0.${number}`,
       disk,
-      (main) =>
+      start: (main) =>
         new EnvironmentProcess(main, {
           machine: name,
           proxy: this.#proxy.address,
@@ -168,7 +168,10 @@ export class RealStage implements Stage {
           bound: (port, real) => this.#bound(name, port, real),
           failed: (error) => void Promise.reject(error),
         }),
-    );
+      clockSet: (offsetMs) => {
+        for (const process of this.#workers.get(name) ?? []) process.order({ kind: "wall", offsetMs });
+      },
+    });
     this.#machines.set(name, machine);
     return machine;
   }
@@ -243,6 +246,10 @@ export class RealStage implements Stage {
       limits: limits ?? {},
       checkpoints: config.checkpoints,
       statusMs: STATUS_MS,
+      wallOffsetMs: this.#machine(name).wallOffsetMs,
+      asksDisk: this.#scenario.faults.some(
+        (fault) => DISK_OPERATION_FAULTS.includes(fault.do) && "worker" in fault && fault.worker === name,
+      ),
     };
     const env = {
       [TWIN_VARIABLE]: JSON.stringify(settings),
@@ -283,26 +290,38 @@ class RealMachine implements StageMachine {
   readonly ip: string;
   readonly disk: RealDisk;
   readonly powered = true;
-  wallOffsetMs = 0;
+  #wallOffsetMs = 0;
   readonly #start: (main: (runtime: Runtime) => unknown) => EnvironmentProcess;
+  readonly #clockSet: (offsetMs: Millis) => void;
   readonly #processes: EnvironmentProcess[] = [];
 
-  constructor(
-    name: string,
-    ip: string,
-    disk: RealDisk,
-    start: (main: (runtime: Runtime) => unknown) => EnvironmentProcess,
-  ) {
-    this.name = name;
-    this.ip = ip;
-    this.disk = disk;
-    this.#start = start;
+  constructor(parts: {
+    name: string;
+    ip: string;
+    disk: RealDisk;
+    start: (main: (runtime: Runtime) => unknown) => EnvironmentProcess;
+    clockSet: (offsetMs: Millis) => void;
+  }) {
+    this.name = parts.name;
+    this.ip = parts.ip;
+    this.disk = parts.disk;
+    this.#start = parts.start;
+    this.#clockSet = parts.clockSet;
   }
 
   startProcess(main: (runtime: Runtime) => unknown): StageProcess {
     const process = this.#start(main);
     this.#processes.push(process);
     return process;
+  }
+
+  get wallOffsetMs(): Millis {
+    return this.#wallOffsetMs;
+  }
+
+  set wallOffsetMs(offsetMs: Millis) {
+    this.#wallOffsetMs = offsetMs;
+    this.#clockSet(offsetMs);
   }
 
   powerOn(): void {}

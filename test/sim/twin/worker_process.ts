@@ -7,7 +7,9 @@ import type { Log } from "../../../src/base/log.ts";
 import type { Millis, SignalName } from "../../../src/runtime/runtime.ts";
 import type { Failure, StageProcess, WorkerWatch } from "../../../src/simulation/stage.ts";
 import type { WorkerStatus } from "../../../src/worker/crash_points.ts";
-import { REPORT_PREFIX, type TwinReport } from "./failpoints.ts";
+import type { AskDisk } from "./asked_disk.ts";
+import { byLine } from "./by_line.ts";
+import { REPORT_PREFIX, type TwinOrder, type TwinReport } from "./failpoints.ts";
 
 /** What it said of itself counts for so long. */
 const STATUS_MS_MAX: Millis = 1_000;
@@ -30,6 +32,7 @@ export class WorkerProcess implements StageProcess {
   /** Resolves when it is gone and all that it said was read. */
   readonly gone: Promise<void>;
   readonly #watch: WorkerWatch;
+  readonly #disk: AskDisk;
   #child: ChildProcess | null = null;
   #alive = true;
   #exited: { readonly status: number } | null = null;
@@ -43,9 +46,11 @@ export class WorkerProcess implements StageProcess {
   /**
    * @param command Asked for when its predecessor is gone.
    * @param ready Of its predecessor: ports, locks and files are free.
+   * @param disk What is to become of an operation of its disk.
    */
-  constructor(ready: Promise<void>, command: () => Promise<WorkerCommand>, watch: WorkerWatch) {
+  constructor(ready: Promise<void>, command: () => Promise<WorkerCommand>, watch: WorkerWatch, disk: AskDisk) {
     this.#watch = watch;
+    this.#disk = disk;
     this.gone = this.#run(ready, command);
   }
 
@@ -79,6 +84,10 @@ export class WorkerProcess implements StageProcess {
     }, durationMs);
   }
 
+  order(order: TwinOrder): void {
+    if (this.#alive) this.#child?.stdin?.write(`${JSON.stringify(order)}\n`);
+  }
+
   async #run(ready: Promise<void>, command: () => Promise<WorkerCommand>): Promise<void> {
     await ready;
     const { file, args, env, workingDir } = await command();
@@ -87,9 +96,11 @@ export class WorkerProcess implements StageProcess {
     const child = spawn(file, args, {
       cwd: workingDir,
       env: { ...process.env, NO_COLOR: "1", ...env },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["pipe", "pipe", "pipe"],
     });
     this.#child = child;
+    // It may be gone when something is said to it.
+    child.stdin!.on("error", () => {});
     byLine(child.stdout!, (line) => this.#logged(line));
     byLine(child.stderr!, (line) => this.#said(line));
     await new Promise<void>((resolve) => {
@@ -134,6 +145,10 @@ export class WorkerProcess implements StageProcess {
       this.#status = { at: performance.now(), status: report };
       return;
     }
+    if (report.kind === "disk") {
+      void this.#disk(report.operation, report.path).then((code) => this.order({ kind: "disk", id: report.id, code }));
+      return;
+    }
     this.#watch.hooks.reached(report.point);
     if (report.stops && this.#paused === null) this.#send("SIGCONT");
   }
@@ -159,17 +174,4 @@ export class WorkerProcess implements StageProcess {
     const code = this.#failure?.code ?? "bug";
     return { code, text, uncaught: status === EXIT.bug ? text : null };
   }
-}
-
-function byLine(stream: NodeJS.ReadableStream, take: (line: string) => void): void {
-  let rest = "";
-  stream.setEncoding("utf8");
-  stream.on("data", (text: string) => {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) take(line);
-  });
-  stream.on("end", () => {
-    if (rest !== "") take(rest);
-  });
 }
