@@ -56,10 +56,7 @@ function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | 
     setInterval(tell, settings.statusMs).unref();
   };
   return {
-    adjust: (config) =>
-      settings === null
-        ? config
-        : { ...config, limits: { ...config.limits, ...settings.limits }, checkpoints: settings.checkpoints },
+    adjust: (config) => (settings === null ? config : { ...config, limits: { ...config.limits, ...settings.limits } }),
     hooks: { reached, observable },
   };
 }
@@ -80,8 +77,11 @@ function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime 
   };
   byLine(process.stdin, (line) => obey(JSON.parse(line) as TwinOrder));
   let id = 0;
+  const folder = settings.asksDiskOf;
+  // The application's module and the like are no part of the machine.
   const ask: AskDisk = (operation, path) =>
     new Promise((resolve) => {
+      if (folder === null || !path.startsWith(folder)) return resolve(null);
       asked.set(++id, resolve);
       report({ kind: "disk", id, operation, path });
     });
@@ -89,7 +89,7 @@ function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime 
     ...runtime,
     clock: { ...clock, wallMs: () => clock.wallMs() + wallOffsetMs },
     net: { listen: (options) => net.listen(options), connect },
-    disk: settings.asksDisk ? askedDisk(runtime.disk, ask) : runtime.disk,
+    disk: folder === null ? runtime.disk : askedDisk(runtime.disk, ask),
   };
 }
 

@@ -9,7 +9,7 @@
  */
 import type { Address, DiskErrorCode, Millis } from "../../../src/runtime/runtime.ts";
 import type { DiskOperation } from "../../../src/runtime/virtual/disk.ts";
-import type { CheckpointSettings, Limits } from "../../../src/worker/config.ts";
+import type { Limits } from "../../../src/worker/config.ts";
 import { CRASH_POINTS, type CrashPoint, type WorkerStatus } from "../../../src/worker/crash_points.ts";
 
 export const FAILPOINT_VARIABLE = "TAMMAR_FAILPOINT";
@@ -28,13 +28,12 @@ export interface TwinSettings {
   /** All connections go through it. */
   readonly proxy: Address;
   readonly limits: Partial<Limits>;
-  readonly checkpoints: CheckpointSettings;
   /** How often it says how it is. */
   readonly statusMs: Millis;
   /** Its wall clock is off. */
   readonly wallOffsetMs: Millis;
-  /** It asks before each disk operation: what is to become of it. */
-  readonly asksDisk: boolean;
+  /** It asks before each disk operation below this folder: what is to become of it. Null: never. */
+  readonly asksDiskOf: string | null;
 }
 
 export type TwinReport =

@@ -26,7 +26,7 @@ const STATUS_MS: Millis = 200;
 const LOOK_MS: Millis = 10;
 
 /** What only the simulator can do. */
-const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all"];
+const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all", "fail_call"];
 /** For which a worker asks before each operation. */
 const DISK_OPERATION_FAULTS: readonly FaultKind[] = ["disk_stall", "fail_sync", "fail_operation"];
 
@@ -61,10 +61,16 @@ export class RealStage implements Stage {
   readonly #passed = new Map<string, number>();
   #proxy!: TwinProxy;
   #application = "";
+  readonly #disksAsked: ReadonlySet<string>;
   #closed = false;
 
   private constructor(scenario: Scenario) {
     this.#scenario = scenario;
+    this.#disksAsked = new Set(
+      scenario.faults.flatMap((fault) =>
+        DISK_OPERATION_FAULTS.includes(fault.do) && "worker" in fault ? [fault.worker] : [],
+      ),
+    );
     this.world = {
       network: null as never,
       steps: 0,
@@ -227,48 +233,57 @@ export class RealStage implements Stage {
 
   // Workers.
 
-  async #command(name: string, config: WorkerConfig): Promise<WorkerCommand> {
+  /** `machine` has the worker's name, but for one that is not of the cluster. */
+  async #command(machine: string, config: WorkerConfig): Promise<WorkerCommand> {
     const { application, keys, messages, limits } = this.#scenario;
-    const { disk } = this.#machine(name);
-    const inputs = [...config.inputs].map(([source, { port }]) => `${source}@${this.#addressOf(name, port)}`);
+    const { disk, wallOffsetMs } = this.#machine(machine);
+    const { externalListen, checkpoints } = config;
+    const inputs: string[] = [];
+    for (const [source, { port }] of config.inputs)
+      inputs.push(`${source}@${await this.#listenAddress(machine, port)}`);
     const args = [
       ...["--application-module", this.#application, "--suite", application],
       ...["--keys", `${keys}`, "--messages", `${messages}`],
       ...(inputs.length === 0 ? [] : ["--in", inputs.join(",")]),
       ...["--out", config.outputs.map(({ host, port }) => this.#addressOf(host, port)).join(",")],
-      ...["--resilience-dir", disk.real(config.resilienceDir), "--external", this.#addressOf(name, PORTS.external)],
-      ...(await this.#places(name, config)),
+      ...(externalListen === null ? [] : ["--external", await this.#listenAddress(machine, externalListen.port)]),
+      ...(await this.#places(machine, config)),
+      ...["--resilience-dir", disk.real(config.resilienceDir)],
+      ...["--checkpoint-interval", checkpoints.intervalMs === null ? "off" : `${checkpoints.intervalMs}ms`],
       ...["--log-format", "json", "--log-level", "debug"],
     ];
     const settings: TwinSettings = {
-      machine: name,
+      machine,
       proxy: this.#proxy.address,
       limits: limits ?? {},
-      checkpoints: config.checkpoints,
       statusMs: STATUS_MS,
-      wallOffsetMs: this.#machine(name).wallOffsetMs,
-      asksDisk: this.#scenario.faults.some(
-        (fault) => DISK_OPERATION_FAULTS.includes(fault.do) && "worker" in fault && fault.worker === name,
-      ),
+      wallOffsetMs,
+      asksDiskOf: this.#disksAsked.has(machine) ? disk.root : null,
     };
     const env = {
       [TWIN_VARIABLE]: JSON.stringify(settings),
-      [FAILPOINT_VARIABLE]: showFailpoints(this.#failpoints(name)),
+      [FAILPOINT_VARIABLE]: showFailpoints(this.#failpoints(machine)),
     };
     return { file: TEST_BUILD, args, env, workingDir: disk.root };
   }
 
   /** Workers other than the initializer listen on fresh ports at each start, as they do when none are given. */
-  async #places(name: string, { role, workerCount }: WorkerConfig): Promise<string[]> {
+  async #places(machine: string, { role, name, workerCount }: WorkerConfig): Promise<string[]> {
     const control = this.#addressOf("initializer", PORTS.control);
     if (role === "initializer") {
       const data = this.#addressOf("initializer", PORTS.data);
       return ["--cluster-initializer", "--worker-count", `${workerCount}`, "--control", control, "--data", data];
     }
-    const [myControl, myData] = await freePorts(2);
-    for (const port of [myControl!, myData!]) this.#give(name, port, port, true);
-    const mine = ["--my-control", `127.0.0.1:${myControl}`, "--my-data", `127.0.0.1:${myData}`];
-    return ["--name", name, "--control", control, ...mine];
+    const mine = ["--my-control", await this.#listenAddress(machine, 0), "--my-data"];
+    return ["--name", name, "--control", control, ...mine, await this.#listenAddress(machine, 0)];
+  }
+
+  /** @param port As scenarios know it; 0: any. */
+  async #listenAddress(machine: string, port: number): Promise<string> {
+    if (port !== 0) return this.#addressOf(machine, port);
+    const [free] = await freePorts(1);
+    this.#give(machine, free!, free!, true);
+    return `127.0.0.1:${free}`;
   }
 
   #passedBy(worker: string, point: CrashPoint): number {
