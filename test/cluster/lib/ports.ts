@@ -33,7 +33,10 @@ function portOf(server: Server): number {
   return address.port;
 }
 
-/** `count` different ports, all held at the same time while they are being chosen. */
+/** Nobody has to listen at a port yet for it to be meant for somebody. */
+const given = new Set<number>();
+
+/** `count` different ports, all held at the same time while they are being chosen; none is given twice. */
 export async function freePorts(count: number): Promise<number[]> {
   const low = 10_240;
   const high = lowestKernelPort();
@@ -41,10 +44,12 @@ export async function freePorts(count: number): Promise<number[]> {
   for (let tries = 0; held.length < count; tries += 1) {
     if (tries > 1_000 + count) throw new Error(`no ${count} free ports on ${host}`);
     const wanted = high > low + 2_000 ? low + Math.floor(Math.random() * (high - low)) : 0;
+    if (given.has(wanted)) continue;
     const server = await bind(wanted);
     if (server !== null) held.push(server);
   }
   const ports = held.map(portOf);
+  for (const port of ports) given.add(port);
   await Promise.all(held.map((server) => new Promise((done) => server.close(done))));
   return ports;
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { Observation } from "../../../src/simulation/observation.ts";
 import type { RunResult } from "../../../src/simulation/run.ts";
 import { parseScenario, type Scenario } from "../../../src/simulation/scenario.ts";
 import { notRunHere } from "../../cluster/lib/cluster.ts";
@@ -76,6 +77,26 @@ test("a line that one world lacks, another status, or another verdict is a diffe
   assert.deepEqual(violated, ["oracles violated: simulated none, real O-SEQ"]);
 });
 
+function tellAll({ log, faults, processes }: Observation): string {
+  const events = [
+    ...log.map(({ timeMs, worker, process, code, text }) => ({
+      timeMs,
+      text: `${worker}/${process} ${code}: ${text}`,
+    })),
+    ...faults.map(({ timeMs, kind, effect }) => ({ timeMs, text: `FAULT ${kind} ${effect || "(no effect)"}` })),
+    ...processes
+      .filter(({ endedMs }) => endedMs !== null)
+      .map(({ endedMs, worker, number, cause, status, errorText }) => ({
+        timeMs: endedMs!,
+        text: `${worker}/${number} ENDED ${cause} ${status ?? ""} ${errorText ?? ""}`,
+      })),
+  ];
+  return events
+    .sort((a, b) => a.timeMs - b.timeMs)
+    .map(({ timeMs, text }) => `${Math.round(timeMs)} ms ${text}`)
+    .join("\n");
+}
+
 for (const file of files) {
   test(`${file}: ${read(file).name}`, async () => {
     await begin();
@@ -83,8 +104,8 @@ for (const file of files) {
     if (worlds === null) return notRunHere(`test/sim/parity/${file} with real processes`, whyNot ?? "");
     const { simulated, real } = worlds;
     const { differences, keys, keysCompared } = compareWorlds(scenario, simulated, real);
-    assert.deepEqual(differences, []);
-    assert.deepEqual([simulated.violations, real.violations], [[], []]);
+    if (differences.length > 0 || real.violations.length > 0) console.log(tellAll(real.observation));
+    assert.deepEqual([...differences, ...simulated.violations, ...real.violations], []);
     assert.ok(keysCompared > 0, "some output is determined");
     const hit = real.observation.faults.filter(({ effect }) => effect !== "").map(({ index }) => index);
     assert.deepEqual(
