@@ -15,7 +15,9 @@ import { TwoPhaseSink } from "../../src/simulation/environment/two_phase_sink.ts
 import { realRuntime } from "../lib/real_runtime.ts";
 
 const runtime = await realRuntime();
-const [out = "", rules = "", port = "7200"] = runtime.host.args.filter((argument) => !argument.endsWith("aloc_sink.ts"));
+const [out = "", rules = "", port = "7200"] = runtime.host.args.filter(
+  (argument) => !argument.endsWith("aloc_sink.ts"),
+);
 if (out === "" || rules === "") {
   console.error("usage: aloc_sink.ts OUT RULES [PORT]");
   runtime.host.exit(2);

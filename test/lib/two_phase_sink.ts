@@ -36,10 +36,10 @@ export class VirtualTwoPhaseSink {
   constructor(machine: VirtualHost, rules: readonly SinkRule[] = []) {
     this.machine = machine;
     this.#rules = rules;
-    this.open();
+    this.start();
   }
 
-  open(): void {
+  start(): void {
     this.#process = this.machine.startProcess(async (runtime) => {
       await runtime.disk.makeDir("/data");
       await runtime.disk.syncDir("/");
@@ -64,11 +64,20 @@ export class VirtualTwoPhaseSink {
     return bytes === null ? [] : readSinkLog(bytes).entries;
   }
 
-  /** What counts of this worker's output. */
+  /** All that is here of this worker's output. */
+  output(instance: string): string {
+    return new TextDecoder().decode(this.machine.disk.peek(`${PATH}.${instance}`) ?? new Uint8Array(0));
+  }
+
+  /** What counts of it. */
   committed(instance: string): string {
-    const book = new SinkBook(this.log(instance), 0);
     const bytes = this.machine.disk.peek(`${PATH}.${instance}`) ?? new Uint8Array(0);
-    return new TextDecoder().decode(bytes.subarray(0, book.committed));
+    return new TextDecoder().decode(bytes.subarray(0, new SinkBook(this.log(instance), 0).committed));
+  }
+
+  /** Its transaction that has a vote and no decision; null: there is none. */
+  open(instance: string): string | null {
+    return new SinkBook(this.log(instance), 0).pending?.id ?? null;
   }
 
   /** Decisions by checkpoint, as it heard them. */

@@ -137,7 +137,7 @@ test("each record is committed once, in order, whichever worker or sink dies or 
         check(sink, made.names, seed);
         await made.world.runFor(random.between(0, 300));
         sink.machine.powerOn();
-        if (sink.machine.processes.length === 0) sink.open();
+        if (sink.machine.processes.length === 0) sink.start();
       }
       if (random.chance(2)) continue;
       const dead = random.chance(3) ? made.names : [made.names[random.int(made.names.length)]!];
@@ -155,5 +155,28 @@ test("each record is committed once, in order, whichever worker or sink dies or 
     const isDone = await made.world.runUntil(isAll, 60_000);
     assert.deepEqual(sink.fatal, [], `seed ${seed}`);
     assert.ok(isDone, `seed ${seed}: ${check(sink, made.names, seed)} of ${workers * PER_WORKER}\n${said()}`);
+  }
+});
+
+test("a stop commits all output, and leaves no transaction open", { timeout: 60_000 }, async () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const workers = 1 + (seed % 3);
+    const made = cluster(seed, workers, counted(), 50);
+    const sink = new VirtualTwoPhaseSink(made.world.host(SINK_HOST));
+    made.startAll();
+    const said = () => [...made.processes.values()].flatMap((worker) => worker.lines.slice(-25)).join("\n");
+    assert.ok(await made.working(), said());
+    await made.world.runFor(made.world.stream("stop").between(0, 700));
+    made.processes.get(made.names.at(-1)!)!.process.signal("SIGTERM");
+    assert.ok(await made.exited(), said());
+    for (const { name, status } of made.processes.values()) assert.equal(status, 0, `${name}\n${said()}`);
+    assert.deepEqual(sink.fatal, []);
+    const total = check(sink, made.names, seed);
+    for (const name of made.names) {
+      const output = sink.output(name);
+      assert.equal(output, sink.committed(name), `seed ${seed}: output that does not count\n${said()}`);
+      assert.equal(sink.open(name), null);
+    }
+    assert.ok(total > 0 || seed < 3, `seed ${seed}: nothing came`);
   }
 });
