@@ -481,10 +481,10 @@ export class Cluster {
 
   /** The initializer is at work with this worker, or keeps its files: the cluster exists. */
   #leaveDoubt(): void {
-    const { cluster } = this.#membership;
-    if (!this.#inDoubt || cluster === null) return;
+    const { cluster, formed } = this.#membership;
+    if (!this.#inDoubt) return;
     this.#inDoubt = false;
-    this.#save(this.#record("formed", cluster), () => {});
+    if (formed) this.#save(this.#record("formed", cluster!), () => {});
   }
 
   #decide(): void {
