@@ -181,7 +181,7 @@ test("a cluster whose sink was never there ends as well", async () => {
   });
 });
 
-test("a shutdown while one worker is down ends the others", async () => {
+test("a shutdown while one worker is down ends the others, and all find together again", async () => {
   await withCluster(wordCluster(3), async (cluster) => {
     await cluster.startAll();
     await cluster.program(1).kill();
@@ -193,6 +193,12 @@ test("a shutdown while one worker is down ends the others", async () => {
     );
     // The tool names who did not answer.
     assert.ok(result.output.includes("worker1"), result.output);
+    // All keep their files, so that all find the cluster again.
+    for (const index of [0, 2]) assert.match(cluster.program(index).output, /The files stay, because/);
+    await cluster.startAll();
+    assert.match(cluster.program(1).output, /Recovering from recovery files!/);
+    cluster.program(1).signal("SIGTERM");
+    await assertCleanEnd(cluster);
   });
 });
 
