@@ -14,18 +14,29 @@ import { runSender, type SenderOptions } from "./environment/sender.ts";
 import { runStranger } from "./environment/stranger.ts";
 import { LengthCuts } from "./length_cuts.ts";
 import {
+  type CommandRecord,
   type EndCause,
+  type KeySpan,
   type LogEntry,
   type NewcomerRecord,
   Observation,
   type ProcessRecord,
   type RichStatus,
   type SinkConnection,
+  type StrangerRecord,
   type StreamRecord,
 } from "./observation.ts";
 import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
 import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
-import { generatedId, INPUT_FILE, inputText, OUTPUT_FOLDER, SUITE, type SuiteApplication } from "./suite.ts";
+import {
+  generatedId,
+  INPUT_FILE,
+  inputText,
+  OUTPUT_FOLDER,
+  SUITE,
+  type SuiteApplication,
+  type WatchStage,
+} from "./suite.ts";
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
 const SINK = "sink";
@@ -149,7 +160,7 @@ export class SimulatedCluster {
     this.observation.processes.push(record);
     this.#hooks.processChanged(record);
     const torn = this.#hasTornFile(name);
-    const config = this.#config(name);
+    const config = this.#config(name, (stage) => this.#watchStage(name, record.number, stage));
     const process = this.#stage.startWorker(
       machine,
       config,
@@ -202,6 +213,12 @@ export class SimulatedCluster {
     return path !== undefined && decodeSavedCluster(this.machines.get(name)!.disk.peek(path)!).kind !== "ok";
   }
 
+  /** Of the saved cluster information of a worker, byte for byte; null: there is none. */
+  #savedDigest(name: WorkerName): string | null {
+    const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}`));
+    return path === undefined ? null : digestOf(this.machines.get(name)!.disk.peek(path)!);
+  }
+
   /** What the worker has saved. */
   filesOf(name: WorkerName): string[] {
     return this.machines
@@ -243,10 +260,60 @@ export class SimulatedCluster {
       }
       const said = running.status?.() ?? null;
       if (said === null) continue;
-      const { clusterId, members, status } = said;
-      const process = running.record.number;
-      this.observation.samples.push({ timeMs, worker, process, clusterId, members, status: status as RichStatus });
+      const { clusterId, members, inside } = said;
+      this.observation.samples.push({
+        timeMs,
+        worker,
+        process: running.record.number,
+        clusterId,
+        members,
+        status: said.status as RichStatus,
+        heldBytes: inside?.heldBytes ?? null,
+        descriptors: running.process.held?.size ?? null,
+      });
     }
+  }
+
+  /** What each worker knows and has, now that nothing moves. */
+  noteAtRest(): void {
+    for (const [worker, running] of this.#running) {
+      const said = running.process.alive ? running.status?.() : null;
+      if (said?.inside === undefined) continue;
+      const { phase, generation } = said.status as RichStatus;
+      this.observation.atRest.push({
+        worker,
+        process: running.record.number,
+        clusterId: said.clusterId,
+        members: said.members,
+        phase,
+        generation,
+        routingVersion: said.inside.routingVersion,
+        keyGroupCount: said.inside.keyGroupCount,
+        keys: said.inside.keys(),
+        descriptors: running.process.held?.size ?? null,
+      });
+    }
+  }
+
+  /** Notes who processes which key, outside of the system: as its application. Called for every record. */
+  #watchStage(worker: WorkerName, process: number, stage: number): (key: string) => void {
+    const { owners } = this.observation;
+    owners[stage] ??= new Map();
+    const all = owners[stage];
+    const own = new Map<string, KeySpan>();
+    return (key) => {
+      const now = this.world.now();
+      const span = own.get(key);
+      if (span !== undefined) {
+        span.lastMs = now;
+        return;
+      }
+      const first: KeySpan = { worker, process, firstMs: now, lastMs: now };
+      own.set(key, first);
+      const spans = all.get(key);
+      if (spans === undefined) all.set(key, [first]);
+      else spans.push(first);
+    };
   }
 
   #ended(running: Running, cause: EndCause, status: number | null): void {
@@ -322,7 +389,7 @@ export class SimulatedCluster {
     return { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") };
   }
 
-  #config(name: WorkerName): WorkerConfig {
+  #config(name: WorkerName, watch?: WatchStage): WorkerConfig {
     const isInitializer = name === INITIALIZER;
     const own = { host: name, port: 0 };
     const { keys, messages, workers, limits } = this.scenario;
@@ -343,7 +410,7 @@ export class SimulatedCluster {
       ),
       outputs: [{ host: SINK, port: PORTS.sink }],
       resilienceDir: RESILIENCE_DIR,
-      application: this.suite.build({ keys, messages }),
+      application: this.suite.build({ keys, messages }, watch),
       applicationOptions: {},
       rawArguments: [],
       buildId: "build",
@@ -574,19 +641,22 @@ export class SimulatedCluster {
   // Operator and strangers.
 
   command(worker: WorkerName, what: CommandName, times: number): void {
-    const record = {
+    const record: CommandRecord = {
       worker,
+      process: this.running(worker) ? this.observation.latest(worker)!.number : null,
       what,
+      times,
+      text: `hello ${this.observation.commands.length}`,
       askedMs: this.world.now(),
-      endedMs: null as number | null,
-      outcome: null as null | "answer" | "ended" | "cut" | "timeout" | "no_connection" | "fault",
-      answers: [] as { timeMs: number; kind: string; body: unknown }[],
+      endedMs: null,
+      outcome: null,
+      answers: [],
     };
     this.observation.commands.push(record);
     if (what === "stop" || what === "stop_and_report") this.#stopAsked();
     const address = { host: worker, port: PORTS.external };
     this.#operatorMachine.startProcess((runtime) =>
-      runCommand(runtime, address, what, times, {
+      runCommand(runtime, address, record, {
         answered: (kind, body) => void record.answers.push({ timeMs: this.world.now(), kind, body }),
         ended: (outcome) => {
           record.outcome = outcome;
@@ -604,15 +674,31 @@ export class SimulatedCluster {
   stranger(worker: WorkerName, port: ChannelName, what: StrangerKind): boolean {
     const number = this.portOf(worker, port);
     if (number === null) return false;
-    const record = { worker, port, what, openedMs: this.world.now(), endedMs: null as number | null, received: 0 };
+    const process = this.observation.latest(worker)!.number;
+    const record: StrangerRecord = {
+      worker,
+      process,
+      port,
+      what,
+      openedMs: 0,
+      endedMs: null,
+      received: 0,
+      savedBefore: null,
+      savedAfter: null,
+    };
     this.#strangerMachine.startProcess((runtime) =>
-      runStranger(runtime, { host: worker, port: number }, what, {
-        opened: () => void this.observation.strangers.push(record),
+      runStranger(runtime, { host: worker, port: number }, port, what, {
+        opened: () => {
+          record.openedMs = this.world.now();
+          record.savedBefore = this.#savedDigest(worker);
+          this.observation.strangers.push(record);
+        },
         received: (bytes) => {
           record.received += bytes;
         },
         closed: () => {
           record.endedMs = this.world.now();
+          record.savedAfter = this.#savedDigest(worker);
         },
       }),
     );
@@ -650,4 +736,15 @@ function watchNewcomer(record: NewcomerRecord, world: StageWorld): WorkerWatch {
       record.errorText = failure?.text ?? null;
     },
   };
+}
+
+/** For telling whether bytes have changed. */
+function digestOf(bytes: Uint8Array): string {
+  let a = 0x811c_9dc5 | 0;
+  let b = 0x9e37_79b9 | 0;
+  for (const byte of bytes) {
+    a = Math.imul(a ^ byte, 0x0100_0193);
+    b = Math.imul(((b << 13) | (b >>> 19)) ^ byte, 0x85eb_ca6b);
+  }
+  return `${bytes.length}.${(a >>> 0).toString(16)}.${(b >>> 0).toString(16)}`;
 }

@@ -135,10 +135,11 @@ export class FaultPlan {
     if ("point" in fault.at) this.#pointsWaiting--;
     const timeMs = this.#cluster.world.now();
     const effect = this.#apply(fault);
-    const record: FaultRecord = { timeMs, index, kind: fault.do, effect };
+    const untilMs = "ms" in fault ? timeMs + fault.ms : timeMs;
+    const record: FaultRecord = { timeMs, untilMs, index, kind: fault.do, effect };
     this.#cluster.observation.faults.push(record);
     this.#hooks.applied(record);
-    if ("ms" in fault) this.#lastsUntilMs = Math.max(this.#lastsUntilMs, timeMs + fault.ms);
+    this.#lastsUntilMs = Math.max(this.#lastsUntilMs, untilMs);
     const next = this.#faults[index + 1];
     if (next !== undefined && "after" in next.at) this.#at(timeMs + next.at.ms, index + 1);
   }

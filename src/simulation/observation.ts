@@ -76,7 +76,13 @@ export interface LogEntry {
 
 export interface CommandRecord {
   readonly worker: WorkerName;
+  /** The process that was there when it was asked: its `number`; null: none. */
+  readonly process: number | null;
   readonly what: CommandName;
+  /** How often it was asked, one behind the other. */
+  readonly times: number;
+  /** What a `print` prints, and the reason of a stop: no other command's. */
+  readonly text: string;
   readonly askedMs: Millis;
   /** Null: nothing came of it by the end of the run. */
   endedMs: Millis | null;
@@ -88,12 +94,17 @@ export interface CommandRecord {
 export interface StrangerRecord {
   readonly worker: WorkerName;
   readonly port: string;
+  /** The process that it connected to: its `number`. */
+  readonly process: number;
   readonly what: StrangerKind;
-  readonly openedMs: Millis;
-  /** When the worker closed it, or cut it. */
+  openedMs: Millis;
+  /** When the worker closed it, or cut it; null: the stranger lost its patience, or the run ended. */
   endedMs: Millis | null;
   /** Bytes it was sent. */
   received: number;
+  /** Of the cluster information that the worker had saved when it came, and when it was closed; null: there is none. */
+  savedBefore: string | null;
+  savedAfter: string | null;
 }
 
 /** A worker that is none of the cluster's, and asked to be let in. */
@@ -114,6 +125,8 @@ export interface FaultRecord {
   /** Place in the scenario. */
   readonly index: number;
   readonly kind: FaultKind;
+  /** Until when it lasts, if nothing mends it before. */
+  readonly untilMs: Millis;
   /** What was hit, in words; empty: it had no effect at that moment. */
   readonly effect: string;
 }
@@ -126,6 +139,34 @@ export interface Sample {
   readonly clusterId: string;
   readonly members: readonly WorkerName[];
   readonly status: RichStatus;
+  /** Of batches from each peer that are not processed; null where nobody can look inside. */
+  readonly heldBytes: ReadonlyMap<WorkerName, number> | null;
+  /** What the process holds of its system: sockets, listeners, files, locks; null where nobody can count. */
+  readonly descriptors: number | null;
+}
+
+/** While one process processed a key. */
+export interface KeySpan {
+  readonly worker: WorkerName;
+  /** `number` of the process. */
+  readonly process: number;
+  readonly firstMs: Millis;
+  lastMs: Millis;
+}
+
+/** One worker when nothing moved any more. */
+export interface AtRest {
+  readonly worker: WorkerName;
+  readonly process: number;
+  readonly clusterId: string;
+  readonly members: readonly WorkerName[];
+  readonly phase: number;
+  readonly generation: number;
+  readonly routingVersion: number;
+  readonly keyGroupCount: number;
+  /** Keys that it has state of, of each stateful stage. */
+  readonly keys: readonly (readonly string[])[];
+  readonly descriptors: number | null;
 }
 
 /** The parts of a rich status that oracles read; see `Queries` in `src/worker/queries.ts`. */
@@ -197,6 +238,10 @@ export class Observation {
   lineCount = 0;
   /** What is visible in the output folder of each machine: its files, in the order of their names. */
   readonly visible = new Map<WorkerName, string>();
+  /** By stateful stage and key: who has processed it, as the application saw it, the earliest first. */
+  readonly owners: Map<string, KeySpan[]>[] = [];
+  /** Each worker at the end of the run, before the stop; empty where nobody can look inside. */
+  readonly atRest: AtRest[] = [];
   ending: Ending | null = null;
 
   constructor(workers: readonly WorkerName[]) {

@@ -206,6 +206,7 @@ class Run {
     this.#movedMs = world.now();
     if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
     ending.quietMs = world.now();
+    this.#cluster.noteAtRest();
     ending.stopAskedMs = world.now();
     const asked = names[new Prng(parseSeed(this.#scenario.seed), "stop").int(names.length)]!;
     this.#cluster.signal(asked, "SIGTERM");

@@ -81,7 +81,18 @@ export type Trigger =
   | { readonly point: CrashPoint; readonly worker: WorkerName; readonly n: number };
 
 export type ChannelName = "control" | "data" | "source" | "sink" | "external";
-export type StrangerKind = "garbage" | "http" | "tls" | "huge" | "slow" | "idle" | "zeros" | "flood";
+/** `other_cluster`: a hello of a worker of another cluster. `mutated`: what would be legal on that port, with changed bytes. */
+export type StrangerKind =
+  | "garbage"
+  | "http"
+  | "tls"
+  | "huge"
+  | "slow"
+  | "idle"
+  | "zeros"
+  | "flood"
+  | "other_cluster"
+  | "mutated";
 export type CommandName =
   | "status"
   | "rich_status"
@@ -291,6 +302,8 @@ export const STRANGER_KINDS: readonly StrangerKind[] = [
   "idle",
   "zeros",
   "flood",
+  "other_cluster",
+  "mutated",
 ];
 
 const ACTIONS: Readonly<Record<FaultKind, Fields>> = {

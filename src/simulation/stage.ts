@@ -14,6 +14,8 @@ export interface StageProcess {
   readonly alive: boolean;
   /** How it ended by itself. */
   readonly exited: { readonly status: number } | null;
+  /** What it holds of its system; left out where nobody can count. */
+  readonly held?: { readonly size: number };
   kill(): void;
   signal(name: SignalName): void;
   /** SIGSTOP, and SIGCONT so much later. */

@@ -22,9 +22,11 @@ export interface SuiteApplication {
   /** Its TCP sources, in the order of `SenderPlan.source`; none: it makes its input itself. */
   readonly sources: readonly string[];
   /** A fresh one for each start of a worker. */
-  readonly build: (shape: StreamShape) => Application;
+  readonly build: (shape: StreamShape, watch?: WatchStage) => Application;
   /** Keys under which a record is exchanged on its way, in order; null: it may pass any worker. */
   readonly path: (key: string) => readonly string[] | null;
+  /** Keys under which its stateful stages keep what they know of this key, in the order of stages. */
+  readonly stateKeys: (key: string) => readonly string[];
   /** First word of a line, and back. */
   readonly outputKey: (key: string) => string;
   readonly inputKey: (outputKey: string) => string;
@@ -36,6 +38,11 @@ export interface SuiteApplication {
   readonly windows: boolean;
   readonly model: (key: string, values: readonly number[]) => string[];
 }
+
+/** Told once of each stateful stage; what it returns is called with the key of each record that the stage processes. */
+export type WatchStage = (stage: number) => (key: string) => void;
+
+const UNWATCHED: WatchStage = () => () => {};
 
 export interface StreamShape {
   readonly keys: number;
@@ -105,13 +112,21 @@ function numberedSource(name: string) {
 
 const lines = () => tcpSink<string>({ encode: (line) => `${line}\n` });
 
-function lastFour() {
+function lastFour(processed: (key: string) => void) {
   return {
     initial: () => ({ window: [0, 0, 0, 0] }),
     apply(record: NumberedRecord, state: { window: number[] }) {
+      processed(record.key);
       state.window = [state.window[1]!, state.window[2]!, state.window[3]!, record.value];
       return { key: record.key, value: record.value, window: state.window };
     },
+  };
+}
+
+function countOf(processed: (key: string) => void) {
+  return ({ key, value }: NumberedRecord, state: { count: number }): string => {
+    processed(key);
+    return `${key} ${value} ${++state.count}`;
   };
 }
 
@@ -126,15 +141,16 @@ function windowModel(key: string, values: readonly number[]): string[] {
 const LAST_FOUR: SuiteApplication = {
   name: "last_four",
   sources: ["numbers"],
-  build: () =>
+  build: (_shape, watch = UNWATCHED) =>
     application("Last four", () =>
       numberedSource("numbers")
         .keyBy((record) => record.key)
-        .toStateful("last four", lastFour())
+        .toStateful("last four", lastFour(watch(0)))
         .to("line", windowLine)
         .toSink(lines()),
     ),
   path: (key) => [key],
+  stateKeys: (key) => [key],
   outputKey: (key) => key,
   inputKey: (key) => key,
   files: false,
@@ -147,18 +163,19 @@ const LAST_FOUR: SuiteApplication = {
 const TWO_HOPS: SuiteApplication = {
   name: "two_hops",
   sources: ["numbers"],
-  build: () =>
+  build: (_shape, watch = UNWATCHED) =>
     application("Two hops", () =>
       numberedSource("numbers")
         .keyBy((record) => record.key)
-        .toStateful("first", lastFour())
+        .toStateful("first", lastFour(watch(0)))
         .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
         .keyBy((record) => record.key)
-        .toStateful("second", lastFour())
+        .toStateful("second", lastFour(watch(1)))
         .to("line", windowLine)
         .toSink(lines()),
     ),
   path: (key) => [key, `${key}'`],
+  stateKeys: (key) => [key, `${key}'`],
   outputKey: (key) => `${key}'`,
   inputKey: (key) => key.slice(0, -1),
   files: false,
@@ -170,16 +187,17 @@ const TWO_HOPS: SuiteApplication = {
 const MERGE_TWO: SuiteApplication = {
   name: "merge_two",
   sources: ["numbers", "others"],
-  build: () =>
+  build: (_shape, watch = UNWATCHED) =>
     application("Merge two", () =>
       numberedSource("numbers")
         .keyBy((record) => record.key)
         .merge(numberedSource("others").keyBy((record) => record.key))
-        .toStateful("last four", lastFour())
+        .toStateful("last four", lastFour(watch(0)))
         .to("line", windowLine)
         .toSink(lines()),
     ),
   path: (key) => [key],
+  stateKeys: (key) => [key],
   outputKey: (key) => key,
   inputKey: (key) => key,
   files: false,
@@ -192,7 +210,7 @@ const MERGE_TWO: SuiteApplication = {
 const REBALANCE: SuiteApplication = {
   name: "rebalance",
   sources: ["numbers"],
-  build: () =>
+  build: (_shape, watch = UNWATCHED) =>
     application("Rebalance", () =>
       numberedSource("numbers")
         .rebalance()
@@ -200,11 +218,12 @@ const REBALANCE: SuiteApplication = {
         .keyBy((record) => record.key)
         .toStateful("count", {
           initial: () => ({ count: 0 }),
-          apply: ({ key, value }, state) => `${key} ${value} ${++state.count}`,
+          apply: countOf(watch(0)),
         })
         .toSink(lines()),
     ),
   path: () => null,
+  stateKeys: (key) => [key],
   outputKey: (key) => key,
   inputKey: (key) => key,
   files: false,
@@ -217,7 +236,7 @@ const REBALANCE: SuiteApplication = {
 const GENERATED: SuiteApplication = {
   name: "generated",
   sources: [],
-  build: ({ keys, messages }) =>
+  build: ({ keys, messages }, watch = UNWATCHED) =>
     application("Generated", () =>
       source(
         "numbers",
@@ -238,11 +257,12 @@ const GENERATED: SuiteApplication = {
         }),
       )
         .keyBy((record) => record.key)
-        .toStateful("last four", lastFour())
+        .toStateful("last four", lastFour(watch(0)))
         .to("line", windowLine)
         .toSink(lines()),
     ),
   path: (key) => [key],
+  stateKeys: (key) => [key],
   outputKey: (key) => key,
   inputKey: (key) => key,
   files: false,
@@ -255,21 +275,22 @@ const GENERATED: SuiteApplication = {
 const TRANSFERS: SuiteApplication = {
   name: "transfers",
   sources: [],
-  build: () =>
+  build: (_shape, watch = UNWATCHED) =>
     application("Transfers", () =>
       source(
         "records",
         fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
       )
         .keyBy((record) => record.key)
-        .toStateful("first", lastFour())
+        .toStateful("first", lastFour(watch(0)))
         .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
         .keyBy((record) => record.key)
-        .toStateful("second", lastFour())
+        .toStateful("second", lastFour(watch(1)))
         .to("line", windowLine)
         .toSink(fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` })),
     ),
   path: (key) => [key, `${key}'`],
+  stateKeys: (key) => [key, `${key}'`],
   outputKey: (key) => `${key}'`,
   inputKey: (key) => key.slice(0, -1),
   files: true,

@@ -97,6 +97,17 @@ export interface WorkerStatus {
   readonly clusterId: string;
   readonly members: readonly WorkerName[];
   readonly status: unknown;
+  /** What only a watcher in the same process can see; left out where it is in another one. */
+  readonly inside?: WorkerInside;
+}
+
+export interface WorkerInside {
+  readonly routingVersion: number;
+  readonly keyGroupCount: number;
+  /** Of batches that came from each peer and are not processed yet. */
+  readonly heldBytes: ReadonlyMap<WorkerName, number>;
+  /** Keys of each stateful stage that this worker has state of, in the order of stages. */
+  readonly keys: () => readonly (readonly string[])[];
 }
 
 export const NO_HOOKS: WorkerHooks = { reached: () => {} };

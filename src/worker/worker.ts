@@ -242,7 +242,22 @@ export class Worker {
 
   #observed(): WorkerStatus {
     const { clusterId, membership } = this.#cluster!;
-    return { clusterId, members: membership.memberNames, status: this.#queries!.ownStatus() };
+    const heldBytes = new Map<WorkerName, number>();
+    for (const { peer, link, heldBytes: bytes } of this.#data!.status()) {
+      if (link === "data_in") heldBytes.set(peer, bytes);
+    }
+    const stateful = this.#plan.stages.filter((stage) => stage.kind === "stateful");
+    return {
+      clusterId,
+      members: membership.memberNames,
+      status: this.#queries!.ownStatus(),
+      inside: {
+        routingVersion: membership.cluster?.routingVersion ?? 0,
+        keyGroupCount: membership.cluster?.keyGroupCount ?? 0,
+        heldBytes,
+        keys: () => stateful.map(({ index }) => [...(this.#shell.dataflow?.keysOf(index) ?? [])]),
+      },
+    };
   }
 
   async #bind(option: string, address: Address, listen: () => Promise<Address>): Promise<Address> {

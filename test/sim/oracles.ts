@@ -1,8 +1,12 @@
 /** The oracles that are asked of every run. */
+import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
+import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oLive } from "../../src/simulation/oracles/o_live.ts";
+import { oMem } from "../../src/simulation/oracles/o_mem.ts";
 import { oModel } from "../../src/simulation/oracles/o_model.ts";
+import { oOwn } from "../../src/simulation/oracles/o_own.ts";
 import { oSeq } from "../../src/simulation/oracles/o_seq.ts";
 import { oStayup } from "../../src/simulation/oracles/o_stayup.ts";
 import type { Oracle } from "../../src/simulation/oracles/oracle.ts";
 
-export const ORACLES: readonly Oracle[] = [oStayup, oLive, oSeq, oModel];
+export const ORACLES: readonly Oracle[] = [oStayup, oLive, oSeq, oModel, oOwn, oLin, oMem, oAuth];

@@ -12,12 +12,20 @@ export interface CommandEvents {
 /** A tool that was not answered by then gives up. */
 const PATIENCE_MS: Millis = 20_000;
 
+/** One thing that is asked, `times` times. */
+export interface Asked {
+  readonly what: CommandName;
+  readonly times: number;
+  /** What a `print` prints, and the reason of a stop. */
+  readonly text: string;
+}
+
 const REQUESTS: Readonly<Record<CommandName, ExternalRequest>> = {
   status: { kind: "cluster_status_query" },
   rich_status: { kind: "status_query" },
-  print: { kind: "print", text: "hello" },
-  stop: { kind: "clean_shutdown", text: "the operator" },
-  stop_and_report: { kind: "shutdown_and_report", text: "the operator" },
+  print: { kind: "print", text: "" },
+  stop: { kind: "clean_shutdown", text: "" },
+  stop_and_report: { kind: "shutdown_and_report", text: "" },
   report_status: { kind: "report_status", text: "boundary-count-status" },
   rotate: { kind: "rotate_log", text: "initializer" },
   shrink: { kind: "shrink_request", query: false, nodeNames: [], nodeCount: 1 },
@@ -32,14 +40,18 @@ const REQUESTS: Readonly<Record<CommandName, ExternalRequest>> = {
   cluster_entity_counts: { kind: "cluster_state_entity_count_query" },
 };
 
+function requestOf(what: CommandName, text: string): ExternalRequest {
+  const request = REQUESTS[what];
+  return "text" in request && request.text === "" ? { ...request, text } : request;
+}
+
 /** Requests that get no answer. */
 const UNANSWERED: readonly CommandName[] = ["print", "stop", "report_status", "rotate"];
 
 export async function runCommand(
   runtime: Runtime,
   address: Address,
-  what: CommandName,
-  times: number,
+  { what, times, text }: Asked,
   events: CommandEvents,
 ): Promise<void> {
   let conn: Conn;
@@ -48,7 +60,7 @@ export async function runCommand(
   } catch {
     return events.ended("no_connection");
   }
-  const request = encodeExternal(REQUESTS[what]);
+  const request = encodeExternal(requestOf(what, text));
   let over = false;
   const end = (outcome: "answer" | "ended" | "cut" | "timeout" | "fault"): void => {
     if (over) return;
