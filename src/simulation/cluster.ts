@@ -62,6 +62,8 @@ interface Running {
   readonly process: StageProcess;
   /** A file that is not whole was there when it started. */
   readonly torn: boolean;
+  /** A checkpoint is decided, and nobody was told. */
+  undisclosed: boolean;
   status: (() => WorkerStatus | null) | null;
 }
 
@@ -166,7 +168,7 @@ export class SimulatedCluster {
       config,
       this.#watch(() => running),
     );
-    const running: Running = { record, process, torn, status: null };
+    const running: Running = { record, process, torn, undisclosed: false, status: null };
     this.#running.set(name, running);
     return true;
   }
@@ -175,6 +177,7 @@ export class SimulatedCluster {
   end(name: WorkerName, cause: EndCause): boolean {
     const running = this.#running.get(name);
     if (running === undefined || !running.process.alive) return false;
+    if (running.undisclosed) this.observation.reach("rare.died_between_commit_and_its_news");
     if (running.record.phase === 0 && this.#saved(name)?.state === "forming") {
       this.observation.reach("rare.died_between_forming_and_formed");
     }
@@ -339,6 +342,8 @@ export class SimulatedCluster {
           const { process, record, torn } = running();
           if (!process.alive) return;
           if (point === "start.folder_locked" && torn) this.observation.reach("rare.saved_file_torn");
+          if (point === "decision.durable") running().undisclosed = true;
+          else if (point === "checkpoint.complete.after") running().undisclosed = false;
           this.#passed(point, record.worker);
           this.#hooks.pointReached(point, record.worker);
         },

@@ -4,6 +4,7 @@ import type { WorkerName } from "../base/ids.ts";
 import type { DiskErrorCode, Millis, NetErrorCode } from "../runtime/runtime.ts";
 import type { DiskOperation } from "../runtime/virtual/disk.ts";
 import type { ConnectionView, NetCall } from "../runtime/virtual/network.ts";
+import { STATE_FOLDER } from "../store/folders.ts";
 import type { CrashPoint } from "../worker/crash_points.ts";
 import { PORTS, type SimulatedCluster } from "./cluster.ts";
 import type { FaultRecord } from "./observation.ts";
@@ -41,6 +42,8 @@ export class FaultPlan {
   /** How many calls to the network until one fails. */
   readonly #calls = new Map<WorkerName, number>();
   readonly #rotten = new Map<WorkerName, Rotten[]>();
+  /** Contents of the files that are gone, by path. */
+  readonly #lost = new Map<WorkerName, Map<string, Uint8Array>>();
   /** Until when what was done lasts. */
   #lastsUntilMs: Millis = 0;
   #mended = false;
@@ -231,6 +234,8 @@ export class FaultPlan {
         return this.#arm(fault.worker, { operation: fault.operation ?? null, code: fault.code, left: fault.n });
       case "rot":
         return this.#rot(fault.worker, fault.file, fault.bit);
+      case "lose_state":
+        return this.#loseState(fault.worker);
       case "restore":
         return this.restore(fault.worker);
       case "fail_call":
@@ -346,7 +351,28 @@ export class FaultPlan {
       restored.push(path);
     }
     this.#rotten.delete(worker);
+    const lost = this.#lost.get(worker);
+    if (lost !== undefined) {
+      // All of what it had, and nothing of what came since.
+      for (const path of this.#stateFiles(worker)) disk.take(path);
+      for (const [path, content] of lost) disk.put(path, content);
+      restored.push(...lost.keys());
+      this.#lost.delete(worker);
+    }
     return restored.join(" ");
+  }
+
+  #stateFiles(worker: WorkerName): string[] {
+    return this.#cluster.filesOf(worker).filter((path) => path.includes(`/${STATE_FOLDER}/`));
+  }
+
+  #loseState(worker: WorkerName): string {
+    const files = this.#stateFiles(worker);
+    if (this.#cluster.running(worker) || files.length === 0 || this.#lost.has(worker)) return "";
+    const { disk } = this.#cluster.machines.get(worker)!;
+    this.#lost.set(worker, new Map(files.map((path) => [path, disk.peek(path)!])));
+    for (const path of files) disk.take(path);
+    return worker;
   }
 }
 

@@ -55,6 +55,7 @@ const COMMANDS: readonly CommandName[] = [
   "entities",
   "entity_counts",
   "cluster_entity_counts",
+  "checkpoint",
 ];
 
 export function generateScenario(seed: bigint): Scenario {
@@ -193,7 +194,9 @@ class Plan {
       case "rot":
         return [
           pick(prng, [{ do: "kill", worker } as const, { do: "power_loss", worker } as const]),
-          { do: "rot", worker, file: prng.int(4), bit: prng.int(1 << 16) },
+          this.#profile.checkpointMs !== undefined && prng.chance(3)
+            ? { do: "lose_state", worker }
+            : { do: "rot", worker, file: prng.int(4), bit: prng.int(1 << 16) },
           { do: "start", worker, afterMs: 50 },
           { do: "restore", worker, afterMs: 400 },
           { do: "start", worker, afterMs: 100 },

@@ -191,6 +191,7 @@ export interface RichStatus {
     readonly connections_lost: number;
     readonly at_risk_bytes: number;
   }[];
+  readonly checkpoint: { readonly epoch: number; readonly aligning?: number };
   readonly user_errors: number;
   readonly malformed_batches: number;
   readonly channels: readonly Readonly<Record<string, unknown>>[];

@@ -3,9 +3,10 @@
  * Each is counted in every run, by what can be seen from outside; over the runs of one batch each that applies must be
  * reached again and again (O-REACH), by chance or by the scenarios of `directed.ts`.
  */
+import { INITIALIZER } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
 import { CHECKPOINTS_ON } from "./checkpointing.ts";
-import type { Observation } from "./observation.ts";
+import type { Observation, RichStatus } from "./observation.ts";
 
 export const RARE_STATES = [
   "frame_cut_in_length",
@@ -48,7 +49,7 @@ interface Definition {
   /** A sentence's end: the state in which ... */
   readonly what: string;
   /** From when on it must be reached. */
-  readonly applies: "now" | "with checkpoints" | "with growing and shrinking";
+  readonly applies: "now" | "with checkpoints" | "with two-phase sinks" | "with growing and shrinking";
   /** How often, in this run; null: whoever sees it says so while it runs (`Observation.reach("rare.<state>")`). */
   readonly count: ((observation: Observation) => number) | null;
 }
@@ -177,7 +178,7 @@ const DEFINITIONS: Readonly<Record<RareState, Definition>> = {
   checkpoint_aborted_by_vote: {
     what: "a sink votes against a checkpoint, and it is aborted",
     applies: "with checkpoints",
-    count: null,
+    count: (observation) => logged(observation, "checkpoint_aborted", "/sink"),
   },
   died_between_commit_and_its_news: {
     what: "the coordinator dies when a checkpoint is decided, and nobody has heard of it",
@@ -187,32 +188,32 @@ const DEFINITIONS: Readonly<Record<RareState, Definition>> = {
   recovery_interrupted_by_recovery: {
     what: "another worker dies while the cluster recovers",
     applies: "with checkpoints",
-    count: null,
+    count: recoveriesInterrupted,
   },
   barrier_behind_back_pressure: {
     what: "a barrier waits behind records that wait for a sink",
     applies: "with checkpoints",
-    count: null,
+    count: ({ samples }) => count(samples, ({ status }) => status.muted.length > 0 && isAligning(status)),
   },
   uncommitted_at_reconnect: {
     what: "a sink comes back with what it had prepared and was not told of, both to commit and to abort",
-    applies: "with checkpoints",
+    applies: "with two-phase sinks",
     count: null,
   },
   disk_full_during_decision: {
     what: "the disk is full while the decision for a checkpoint is written",
     applies: "with checkpoints",
-    count: null,
+    count: (observation) => ended(observation, "decision_failed", "no space is left"),
   },
   torn_log_record_discarded: {
     what: "the last record of a state log is torn, and is dropped",
     applies: "with checkpoints",
-    count: null,
+    count: (observation) => logged(observation, "state_torn"),
   },
   muted_without_checkpoints: {
     what: "so many checkpoints have failed that sources stand still",
     applies: "with checkpoints",
-    count: null,
+    count: (observation) => logged(observation, "checkpoints_failing"),
   },
   key_moved_while_partitioned: {
     what: "a key moves to another worker while the sender of its records is cut off",
@@ -303,6 +304,24 @@ function superseded({ log }: Observation): number {
     const next = log[i + 1];
     return next?.process === process && next.code === "peer_connected" && !next.text.endsWith("reconnected");
   });
+}
+
+function isAligning({ checkpoint }: RichStatus): boolean {
+  return checkpoint.aligning !== undefined && checkpoint.aligning > 0;
+}
+
+/** The initializer begins one before the one before it is complete. */
+function recoveriesInterrupted({ log }: Observation): number {
+  let times = 0;
+  let underWay = false;
+  for (const { worker, code } of log) {
+    if (worker !== INITIALIZER) continue;
+    if (code === "recovery_started") {
+      if (underWay) times++;
+      underWay = true;
+    } else if (code === "recovery_complete") underWay = false;
+  }
+  return times;
 }
 
 /** Entries `stopping` of processes that have not said that they are at work. */

@@ -110,7 +110,8 @@ export type CommandName =
   | "source_ids"
   | "entities"
   | "entity_counts"
-  | "cluster_entity_counts";
+  | "cluster_entity_counts"
+  | "checkpoint";
 
 /** What is done. Where `ms` is given, it is undone after so long; at the end of a scenario everything is undone. */
 export type Action =
@@ -167,6 +168,8 @@ export type Action =
     }
   /** Flips a bit in a saved file of a worker that is down. Positions wrap around. `restore` puts the file back. */
   | { readonly do: "rot"; readonly worker: WorkerName; readonly file: number; readonly bit: number }
+  /** The state of a worker that is down is gone, and what it knows of the cluster stays. `restore` gives it back. */
+  | { readonly do: "lose_state"; readonly worker: WorkerName }
   | { readonly do: "restore"; readonly worker: WorkerName }
   /** The n-th call to the network from now on (listen, connect, accept, read, write) fails. */
   | { readonly do: "fail_call"; readonly worker: WorkerName; readonly n: number }
@@ -292,6 +295,7 @@ const COMMAND_NAMES: readonly CommandName[] = [
   "entities",
   "entity_counts",
   "cluster_entity_counts",
+  "checkpoint",
 ];
 export const STRANGER_KINDS: readonly StrangerKind[] = [
   "garbage",
@@ -333,6 +337,7 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
   fail_call: { worker, n },
   newcomer: { name: workerName },
   rot: { worker, file: integer(0, 1000), bit: integer(0, 1 << 24) },
+  lose_state: { worker },
   restore: { worker },
   clock_jump: { worker, byMs: number(-1e13, 1e13) },
   sink_pause: { ms },

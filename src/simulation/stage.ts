@@ -29,6 +29,7 @@ export interface StageDisk {
   paths(): string[];
   peek(path: string): Uint8Array | null;
   put(path: string, content: Uint8Array): void;
+  take(path: string): void;
   stall(durationMs: Millis): void;
   usedBytes(): number;
 }

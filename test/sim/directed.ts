@@ -4,6 +4,7 @@
  */
 import { INITIALIZER } from "../../src/base/ids.ts";
 import { Prng } from "../../src/base/prng.ts";
+import { CHECKPOINTS_ON } from "../../src/simulation/checkpointing.ts";
 import type { RareState } from "../../src/simulation/rare_states.ts";
 import {
   type Fault,
@@ -32,6 +33,10 @@ export function directedRuns(): { readonly state: RareState; readonly scenario: 
 }
 
 interface Plan {
+  readonly application?: Scenario["application"];
+  readonly checkpointMs?: number;
+  readonly keys?: number;
+  readonly limitMs?: number;
   readonly faults: readonly Fault[];
   readonly workers?: number;
   readonly messages?: number;
@@ -46,14 +51,15 @@ function directed(state: RareState, plan: (prng: Prng) => Plan, runs = RUNS): Di
     state,
     runs,
     scenario: (seed) => {
+      const { application = "last_four", checkpointMs, keys = 5, limitMs = 20_000 } = plan(new Prng(seed, state));
       const { faults, workers = 2, messages = 150, everyMs = 20, limits, network, disk } = plan(new Prng(seed, state));
       return {
         format: SCENARIO_FORMAT,
         name: `directed: ${state}, seed ${showSeed(seed)}`,
         seed: showSeed(seed),
         workers,
-        application: "last_four",
-        keys: 5,
+        application,
+        keys,
         messages,
         senders: [
           { worker: INITIALIZER, source: 0, batch: 1, everyMs, startMs: 0 },
@@ -62,9 +68,10 @@ function directed(state: RareState, plan: (prng: Prng) => Plan, runs = RUNS): Di
         ...(limits === undefined ? {} : { limits }),
         ...(network === undefined ? {} : { network }),
         ...(disk === undefined ? {} : { disk }),
+        ...(checkpointMs === undefined ? {} : { checkpointMs }),
         faults,
         expect: ORACLE_IDS,
-        limitMs: 20_000,
+        limitMs,
       };
     },
   };
@@ -89,7 +96,86 @@ const DISTANT = { latencyMinMs: 20, latencyMaxMs: 40, slowOneIn: 1_000 };
 /** Kernels that take a few bytes at a time, so that records and frames are on the way in pieces. */
 const NARROW = { sendBufferBytes: 10, receiveBufferBytes: 10, latencyMinMs: 1, latencyMaxMs: 3 };
 
+/** Records from files to files, with checkpoints. */
+const TRANSFERS = { application: "transfers", checkpointMs: 100, messages: 300 } as const;
+
+const WITH_CHECKPOINTS: readonly Directed[] = [
+  directed("late_message_of_old_generation", (prng) => ({
+    ...TRANSFERS,
+    workers: 3,
+    network: { latencyMinMs: 5, latencyMaxMs: 20 },
+    faults: [
+      { at: at(600 + prng.int(200)), do: "kill", worker: "w2" },
+      { at: later(50), do: "start", worker: "w2" },
+      { at: later(700), do: "kill", worker: "w2" },
+      { at: later(50), do: "start", worker: "w2" },
+    ],
+  })),
+  directed("checkpoint_aborted_by_vote", (prng) => ({
+    ...TRANSFERS,
+    faults: [1, 3, 5].flatMap((n): Fault[] => [
+      { at: { point: "cut.frozen", worker: "w1", n }, do: "fail_sync", worker: "w1", n: 1 + prng.int(2) },
+      { at: later(400), do: "start", worker: "w1" },
+    ]),
+  })),
+  directed("died_between_commit_and_its_news", (prng) => ({
+    ...TRANSFERS,
+    faults: [
+      { at: { point: "decision.durable", worker: INITIALIZER, n: 1 + prng.int(5) }, do: "kill", worker: INITIALIZER },
+      { at: later(prng.between(20, 800)), do: "start", worker: INITIALIZER },
+    ],
+  })),
+  directed("recovery_interrupted_by_recovery", (prng) => ({
+    ...TRANSFERS,
+    workers: 3,
+    faults: [
+      { at: at(700 + prng.int(300)), do: "kill", worker: "w1" },
+      { at: later(50), do: "start", worker: "w1" },
+      { at: { point: "recovery.stands_still", worker: "w2", n: 2 }, do: "kill", worker: "w2" },
+      { at: later(prng.between(20, 300)), do: "start", worker: "w2" },
+    ],
+  })),
+  directed("barrier_behind_back_pressure", (prng) => ({
+    application: "generated",
+    checkpointMs: 200,
+    keys: 20,
+    messages: 600,
+    limits: { sinkQueueBytes: 100, exchangeCreditBytes: 300 },
+    network: { sendBufferBytes: 500, receiveBufferBytes: 500 },
+    faults: [{ at: at(1_000 + prng.int(200)), do: "sink_pause", ms: 3_500 }],
+  })),
+  directed("disk_full_during_decision", (prng) => ({
+    ...TRANSFERS,
+    faults: [
+      {
+        at: { point: "checkpoint.decide.before", worker: INITIALIZER, n: 1 + prng.int(4) },
+        do: "disk_full",
+        worker: INITIALIZER,
+        bytes: prng.int(40),
+        ms: 500,
+      },
+      { at: later(600), do: "start", worker: INITIALIZER },
+    ],
+  })),
+  directed("torn_log_record_discarded", (prng) => ({
+    ...TRANSFERS,
+    disk: { syncMinMs: 4, syncMaxMs: 8 },
+    faults: [2, 4, 6, 8].flatMap((n): Fault[] => [
+      { at: { point: "cut.frozen", worker: "w1", n }, do: "heal" },
+      { at: later(prng.between(1, 8)), do: "power_loss", worker: "w1" },
+      { at: later(50), do: "start", worker: "w1" },
+    ]),
+  })),
+  // Five that are not complete in time.
+  directed("muted_without_checkpoints", (prng) => ({
+    ...TRANSFERS,
+    faults: [{ at: at(500 + prng.int(500)), do: "disk_stall", worker: "w1", ms: 170_000 }],
+    limitMs: 200_000,
+  })),
+];
+
 export const DIRECTED: readonly Directed[] = [
+  ...(CHECKPOINTS_ON ? WITH_CHECKPOINTS : []),
   // The dialler hears nothing and connects again, while what it sent before is still on its slow way.
   directed("duplicate_filtered", (prng) => ({
     messages: 1_500,

@@ -129,6 +129,12 @@ export class VirtualDisk {
     folder.putDurable(name, file);
   }
 
+  /** Removes a file for good, as somebody's hand does. */
+  take(path: string): void {
+    const { folder, name } = this.#folderOf("remove", path);
+    folder.takeDurable(name);
+  }
+
   /** Bytes of all files. */
   usedBytes(): number {
     let used = 0;

@@ -179,6 +179,11 @@ export class FolderInode {
     this.#durable.set(name, inode);
   }
 
+  takeDurable(name: string): void {
+    this.entries.delete(name);
+    this.#durable.delete(name);
+  }
+
   mark(): number {
     return this.#settled + this.#unsynced.length;
   }

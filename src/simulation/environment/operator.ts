@@ -38,6 +38,7 @@ const REQUESTS: Readonly<Record<CommandName, ExternalRequest>> = {
   entities: { kind: "state_entity_query" },
   entity_counts: { kind: "state_entity_count_query" },
   cluster_entity_counts: { kind: "cluster_state_entity_count_query" },
+  checkpoint: { kind: "checkpoint_request" },
 };
 
 function requestOf(what: CommandName, text: string): ExternalRequest {

@@ -77,7 +77,7 @@ function judge(process: ProcessRecord, observation: Observation, scenario: Scena
       return hit(DISK_FAULTS) ? null : `${worker} left with status ${status}, and its disk was fine${said}`;
     case EXIT.resilience:
       if (hit(DISK_FAULTS) && errorCode === "resilience_unreadable") return null;
-      if (hit(["rot"]) || (stopAsked && errorCode === "resilience_other_cluster")) return null;
+      if (hit(["rot", "lose_state"]) || (stopAsked && errorCode === "resilience_other_cluster")) return null;
       break;
     case EXIT.identity:
       if (errorCode === "name_taken" && mayBeHalfOpen(process, observation)) return null;

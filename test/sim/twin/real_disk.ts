@@ -86,6 +86,10 @@ export class RealDisk implements StageDisk {
     writeFileSync(this.real(path), content);
   }
 
+  take(path: string): void {
+    rmSync(this.real(path));
+  }
+
   stall(durationMs: Millis): void {
     this.#stalledUntilMs = Math.max(this.#stalledUntilMs, performance.now() + durationMs);
   }
