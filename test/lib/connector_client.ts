@@ -248,6 +248,7 @@ export class ConnectorClient {
   readonly #options: ClientOptions;
   #memory = new ClientMemory();
   #stopped = false;
+  #paused = false;
   #conn: Conn | null = null;
   session: ClientSession | null = null;
   /** Records in a write at most. */
@@ -277,7 +278,7 @@ export class ConnectorClient {
   async run(): Promise<void> {
     while (!this.#stopped && !this.finished) {
       const { session } = this;
-      await this.#connectOnce();
+      if (!this.#paused) await this.#connectOnce();
       // At once after a first cut, then every second, as the reference does.
       if (!this.finished && !this.#stopped) await this.#sleep(this.session === session ? 1_000 : 100);
     }
@@ -292,6 +293,16 @@ export class ConnectorClient {
   forget(): void {
     this.#memory = new ClientMemory();
     this.cut();
+  }
+
+  /** Goes away, and stays away until `resume`. */
+  pause(): void {
+    this.#paused = true;
+    this.cut();
+  }
+
+  resume(): void {
+    this.#paused = false;
   }
 
   stop(): void {

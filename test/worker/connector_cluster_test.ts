@@ -1,134 +1,34 @@
 /** Connector sources on whole virtual clusters: programs that come, go and change workers, and machines that die. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { application, connectorSource, fileSink, source, tcpSink } from "../../mod.ts";
-import type { Application } from "../../src/api/application.ts";
+import { application, connectorSource, fileSink, source } from "../../mod.ts";
+import type { Payload } from "../../src/api/payload.ts";
 import { NO_CHECKPOINTS } from "../../src/worker/config.ts";
-import { type ClientStream, ConnectorClient } from "../lib/connector_client.ts";
+import { ConnectorClient } from "../lib/connector_client.ts";
+import {
+  assertOnce,
+  COOKIE,
+  type Counted,
+  connect,
+  countingCluster,
+  keyStream,
+  said,
+  visible,
+} from "../lib/counting_cluster.ts";
 import { PORTS, VirtualCluster } from "../lib/virtual_cluster.ts";
-
-const OUTPUT = "/data/counts";
-const COOKIE = "s3cret";
-
-interface Counted {
-  readonly key: string;
-  readonly value: number;
-  /** Of the key, from 1. */
-  readonly n: number;
-}
-
-/** Body: `key value`. Output: how many records of its key there were, with this one. */
-function counting(toFiles: boolean): Application {
-  return application("Counting", () => {
-    const counted = source(
-      "numbers",
-      connectorSource({
-        decode: (payload) => {
-          const [key = "", value = ""] = payload.text().split(" ");
-          return { key, value: Number(value) };
-        },
-        cookie: "not this one",
-      }),
-    )
-      .keyBy((record) => record.key)
-      .toStateful("count", {
-        initial: () => ({ n: 0 }),
-        apply: ({ key, value }, state): Counted => ({ key, value, n: ++state.n }),
-      });
-    const encode = (line: Counted) => `${JSON.stringify(line)}\n`;
-    return counted.toSink(toFiles ? fileSink({ directory: OUTPUT, encode }) : tcpSink({ encode }));
-  });
-}
-
-function cluster(seed: number, workers: number, intervalMs: number | null): VirtualCluster {
-  const toFiles = intervalMs !== null;
-  return new VirtualCluster({
-    seed,
-    workers,
-    application: () => counting(toFiles),
-    config: {
-      inputs: new Map([
-        [
-          "numbers",
-          {
-            host: "0.0.0.0",
-            port: PORTS.source,
-            frameBytesMax: null,
-            connector: { cookie: COOKIE, maxCredits: 67, refillCredits: 10 },
-          },
-        ],
-      ]),
-      ...(toFiles ? { outputs: [] } : {}),
-      checkpoints: { ...NO_CHECKPOINTS, intervalMs },
-    },
-  });
-}
-
-async function client(made: VirtualCluster, to: string, streams: readonly ClientStream[]): Promise<ConnectorClient> {
-  let found: ConnectorClient | null = null;
-  made.world.host(`client${++clients}`).startProcess(async (runtime) => {
-    found = new ConnectorClient(runtime, { host: to, port: PORTS.source }, { cookie: COOKIE, streams });
-    await found.run();
-  });
-  assert.ok(await made.world.runUntil(() => found !== null, 1_000));
-  return found!;
-}
-
-let clients = 0;
-
-/** Records 1 to `count` of one key. */
-function stream(id: number, count: number, more: Partial<ClientStream> = {}): ClientStream {
-  return {
-    id: BigInt(id),
-    name: `key${id}`,
-    // With gaps, from 0.
-    ids: Array.from({ length: count }, (_, i) => BigInt(i * 3)),
-    body: (index) => new TextEncoder().encode(`key${id} ${index + 1}`),
-    ...more,
-  };
-}
-
-/** What is visible, each worker's files in the order of their names. */
-function visible(made: VirtualCluster): Counted[] {
-  return made.names.flatMap((name) => {
-    const { disk } = made.machines.get(name)!;
-    return disk
-      .paths()
-      .filter((path) => path.startsWith(`${OUTPUT}/`) && !path.endsWith("/") && !path.startsWith(`${OUTPUT}/.`))
-      .flatMap((path) => new TextDecoder().decode(disk.peek(path)!).split("\n").slice(0, -1))
-      .map((line) => JSON.parse(line) as Counted);
-  });
-}
-
-/** Every key has each value once, in order, and was counted so. */
-function assertOnce(lines: readonly Counted[], why: string): number {
-  const seen = new Map<string, number>();
-  for (const { key, value, n } of lines) {
-    const next = (seen.get(key) ?? 0) + 1;
-    assert.deepEqual({ key, value, n }, { key, value: next, n: next }, why);
-    seen.set(key, next);
-  }
-  return lines.length;
-}
-
-function said(made: VirtualCluster): string {
-  return [...made.processes.values()]
-    .flatMap((worker) => [worker.name, ...worker.lines.slice(-15), String(worker.error)])
-    .join("\n");
-}
 
 test("connector programs are processed once, whoever dies, reconnects and changes workers", async () => {
   for (let seed = 1; seed <= 4; seed++) {
     const workers = 1 + (seed % 3);
-    const made = cluster(seed, workers, seed % 2 === 0 ? 50 : 400);
+    const made = countingCluster(seed, workers, seed % 2 === 0 ? 50 : 400);
     const random = made.world.stream("faults");
     const count = 400;
     made.startAll();
     assert.ok(await made.working(), `seed ${seed}\n${said(made)}`);
     const programs: ConnectorClient[] = [];
     for (const at of [0, 3, 6]) {
-      const streams = [at, at + 1, at + 2].map((id) => stream(id, count));
-      programs.push(await client(made, made.names[random.int(workers)]!, streams));
+      const streams = [at, at + 1, at + 2].map((id) => keyStream(id, count));
+      programs.push(await connect(made, made.names[random.int(workers)]!, streams));
     }
     // So that all takes a while.
     for (const program of programs) Object.assign(program, { messagesMax: 3, paceMs: 5 });
@@ -164,54 +64,14 @@ test("connector programs are processed once, whoever dies, reconnects and change
   }
 });
 
-test("what was acknowledged is there when everything loses power at that very moment and no program ever comes back", async () => {
-  let acks = 0;
-  for (let seed = 1; seed <= 100; seed++) {
-    const workers = 1 + (seed % 3);
-    const made = cluster(seed, workers, 20);
-    made.startAll();
-    assert.ok(await made.working(), said(made));
-    const programs: ConnectorClient[] = [];
-    for (const id of [1, 2]) programs.push(await client(made, made.names[id % workers]!, [stream(id, 800)]));
-    const acknowledged = new Map<bigint, bigint>();
-    let left = 1 + made.world.stream("power").int(10);
-    for (const program of programs) {
-      Object.assign(program, { messagesMax: 3, paceMs: 2 });
-      program.told = (id, point) => {
-        if (left === 0 || point < 0n) return;
-        acknowledged.set(id, point);
-        acks++;
-        if (--left > 0) return;
-        for (const machine of made.machines.values()) machine.powerLoss();
-        for (const each of programs) each.stop();
-      };
-    }
-    assert.ok(await made.world.runUntil(() => left === 0, 10_000), said(made));
-    for (const machine of made.machines.values()) machine.powerOn();
-    made.startAll();
-    assert.ok(await made.working(), `seed ${seed}\n${said(made)}`);
-    const lost = () => {
-      const lines = visible(made);
-      return [...acknowledged].filter(([id, point]) => {
-        const value = Number(point) / 3 + 1;
-        return !lines.some((line) => line.key === `key${id}` && line.value === value);
-      });
-    };
-    await made.world.runUntil(() => made.world.steps % 100 === 0 && lost().length === 0, 5_000);
-    assert.deepEqual(lost(), [], `seed ${seed}\n${said(made)}`);
-    assertOnce(visible(made), `seed ${seed}`);
-  }
-  assert.ok(acks > 200, `${acks} acknowledgements`);
-});
-
 test("a stream is one worker's: others refuse it until it is released and covered", async () => {
-  const made = cluster(1, 3, 200);
+  const made = countingCluster(1, 3, 200);
   made.startAll();
   assert.ok(await made.working(), said(made));
   let ends = false;
-  const first = await client(made, "w1", [stream(1, 50, { ends: () => ends })]);
+  const first = await connect(made, "w1", [keyStream(1, 50, { ends: () => ends })]);
   assert.ok(await made.world.runUntil(() => first.session?.phaseOf(1n) === "open", 5_000), said(made));
-  const second = await client(made, "w2", [stream(1, 80)]);
+  const second = await connect(made, "w2", [keyStream(1, 80)]);
   assert.ok(await made.world.runUntil(() => second.session?.phaseOf(1n) === "refused", 5_000), said(made));
   await made.world.runFor(3_000);
   assert.notEqual(second.session!.phaseOf(1n), "open");
@@ -225,10 +85,10 @@ test("a stream is one worker's: others refuse it until it is released and covere
 });
 
 test("a program that changes workers waits until a checkpoint covers what it sent before", async () => {
-  const made = cluster(6, 2, 2_000);
+  const made = countingCluster(6, 2, 2_000);
   made.startAll();
   assert.ok(await made.working(), said(made));
-  const program = await client(made, "w1", [stream(1, 90)]);
+  const program = await connect(made, "w1", [keyStream(1, 90)]);
   program.paceMs = 20;
   program.messagesMax = 3;
   assert.ok(
@@ -246,10 +106,10 @@ test("a program that changes workers waits until a checkpoint covers what it sen
 
 test("nothing is acknowledged before its checkpoint is complete", async () => {
   // Checkpoints are rare, so that it would be seen.
-  const made = cluster(2, 2, 2_000);
+  const made = countingCluster(2, 2, 2_000);
   made.startAll();
   assert.ok(await made.working(), said(made));
-  const program = await client(made, "w1", [stream(1, 60)]);
+  const program = await connect(made, "w1", [keyStream(1, 60)]);
   let acked = -1n;
   program.told = (_, point) => {
     acked = point;
@@ -262,14 +122,58 @@ test("nothing is acknowledged before its checkpoint is complete", async () => {
   assert.equal(acked, 59n * 3n);
 });
 
+test("two sources of an application have streams of their own, and a rollback of one worker is everybody's", async () => {
+  const made = new VirtualCluster({
+    seed: 7,
+    workers: 2,
+    application: () =>
+      application("Two", () => {
+        const decode = (payload: Payload) => payload.text();
+        return ["left", "right"].map((name) =>
+          source(name, connectorSource({ decode, cookie: COOKIE })).toSink(
+            fileSink({ directory: `/data/${name}`, name, encode: (text) => `${text}\n` }),
+          ),
+        );
+      }),
+    config: {
+      inputs: new Map(
+        ["left", "right"].map((name, at) => [name, { host: "0.0.0.0", port: PORTS.source + at, frameBytesMax: null }]),
+      ),
+      outputs: [],
+      checkpoints: { ...NO_CHECKPOINTS, intervalMs: 50 },
+    },
+  });
+  made.startAll();
+  assert.ok(await made.working(), said(made));
+  const left = await connect(made, "w1", [keyStream(1, 300)]);
+  const right = await connect(made, "initializer", [keyStream(1, 500)], PORTS.source + 1);
+  for (const program of [left, right]) Object.assign(program, { messagesMax: 2, paceMs: 3 });
+  await made.world.runUntil(() => right.session?.phaseOf(1n) === "open", 5_000);
+  await made.world.runFor(100);
+  made.processes.get("w1")!.process.kill();
+  made.start("w1");
+  assert.ok(await made.world.runUntil(() => left.finished && right.finished, 20_000), said(made));
+  assert.ok(right.restarts >= 1, "a survivor's program is told to start again");
+  assert.deepEqual([...left.violations, ...right.violations], []);
+  await made.world.runFor(500);
+  const linesOf = (machine: string, folder: string) => {
+    const { disk } = made.machines.get(machine)!;
+    const paths = disk.paths().filter((path) => path.startsWith(`/data/${folder}/`) && !/\/(\.[^/]*)?$/.test(path));
+    return paths.map((path) => new TextDecoder().decode(disk.peek(path)!)).join("");
+  };
+  const expected = (count: number) => Array.from({ length: count }, (_, at) => `key1 ${at + 1}\n`).join("");
+  assert.equal(linesOf("w1", "left"), expected(300));
+  assert.equal(linesOf("initializer", "right"), expected(500));
+});
+
 test("without checkpoints an end is acknowledged at once, and streams move when they are released", async () => {
-  const made = cluster(3, 3, null);
+  const made = countingCluster(3, 3, null);
   made.startAll();
   assert.ok(await made.working(), said(made));
   let ends = false;
-  const first = await client(made, "w1", [stream(1, 30, { ends: () => ends })]);
+  const first = await connect(made, "w1", [keyStream(1, 30, { ends: () => ends })]);
   assert.ok(await made.world.runUntil(() => first.session?.phaseOf(1n) === "open", 5_000), said(made));
-  const second = await client(made, "w2", [stream(1, 60)]);
+  const second = await connect(made, "w2", [keyStream(1, 60)]);
   assert.ok(await made.world.runUntil(() => second.session?.phaseOf(1n) === "refused", 5_000), said(made));
   await made.world.runUntil(() => made.sink.lines.length === 30, 5_000);
   ends = true;
@@ -284,17 +188,17 @@ test("without checkpoints an end is acknowledged at once, and streams move when 
 });
 
 test("without checkpoints the initializer's registry knows all streams again after its death, and a dead worker's are free", async () => {
-  const made = cluster(4, 3, null);
+  const made = countingCluster(4, 3, null);
   made.startAll();
   assert.ok(await made.working(), said(made));
-  const first = await client(made, "w1", [stream(1, 30, { ends: () => false })]);
-  const other = await client(made, "w2", [stream(2, 30, { ends: () => false })]);
+  const first = await connect(made, "w1", [keyStream(1, 30, { ends: () => false })]);
+  const other = await connect(made, "w2", [keyStream(2, 30, { ends: () => false })]);
   const open = () => first.session?.phaseOf(1n) === "open" && other.session?.phaseOf(2n) === "open";
   assert.ok(await made.world.runUntil(open, 5_000), said(made));
   made.processes.get("initializer")!.process.kill();
   made.start("initializer");
   assert.ok(await made.working(), said(made));
-  const taker = await client(made, "initializer", [stream(1, 30), stream(2, 30)]);
+  const taker = await connect(made, "initializer", [keyStream(1, 30), keyStream(2, 30)]);
   assert.ok(await made.world.runUntil(() => taker.session?.phaseOf(1n) === "refused", 10_000), said(made));
   await made.world.runFor(3_000);
   assert.ok(open(), "they keep what they had");
@@ -310,7 +214,7 @@ test("without checkpoints the initializer's registry knows all streams again aft
 });
 
 test("a wrong cookie is refused without showing either one, and the log has neither", async () => {
-  const made = cluster(5, 1, 200);
+  const made = countingCluster(5, 1, 200);
   made.startAll();
   assert.ok(await made.working(), said(made));
   let wrong: ConnectorClient | null = null;
@@ -318,7 +222,7 @@ test("a wrong cookie is refused without showing either one, and the log has neit
     wrong = new ConnectorClient(
       runtime,
       { host: "initializer", port: PORTS.source },
-      { cookie: "gu3ssed", streams: [stream(1, 1)] },
+      { cookie: "gu3ssed", streams: [keyStream(1, 1)] },
     );
     await wrong.run();
   });
@@ -331,10 +235,10 @@ test("a wrong cookie is refused without showing either one, and the log has neit
 
 test("a cluster that is stopped while programs send stops in order, and takes in nothing twice", async () => {
   for (let seed = 1; seed <= 6; seed++) {
-    const made = cluster(seed, 1 + (seed % 3), 100);
+    const made = countingCluster(seed, 1 + (seed % 3), 100);
     made.startAll();
     assert.ok(await made.working(), said(made));
-    const program = await client(made, made.names.at(-1)!, [stream(1, 5_000), stream(2, 5_000)]);
+    const program = await connect(made, made.names.at(-1)!, [keyStream(1, 5_000), keyStream(2, 5_000)]);
     Object.assign(program, { messagesMax: 3, paceMs: 2 });
     let acked = 0;
     program.told = (_, point) => {
