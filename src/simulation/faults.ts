@@ -58,10 +58,15 @@ export class FaultPlan {
 
   /** Arms all triggers. */
   begin(): void {
-    const { network } = this.#cluster.world;
+    const { world, machines, observation } = this.#cluster;
+    const { network } = world;
     network.callFault = (machine, call) => this.#callFault(machine, call);
-    network.connectFault = (_client, server) => this.#refusing.get(server) ?? null;
-    for (const [name, machine] of this.#cluster.machines) {
+    network.connectFault = (client, server) => {
+      // Strangers and tools do what they like.
+      if (machines.has(client)) observation.tried(client, server, world.now());
+      return this.#refusing.get(server) ?? null;
+    };
+    for (const [name, machine] of machines) {
       machine.disk.fault = (operation) => this.#diskFault(name, operation);
     }
     for (const [index, fault] of this.#faults.entries()) {

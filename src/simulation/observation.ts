@@ -227,6 +227,8 @@ export class Observation {
   readonly newcomers: NewcomerRecord[] = [];
   readonly faults: FaultRecord[] = [];
   readonly samples: Sample[] = [];
+  /** How often each machine tried to connect to each other one, for every second in which it did. */
+  readonly connects: { readonly from: string; readonly to: string; readonly secondMs: Millis; count: number }[] = [];
   /** Whenever somebody asked for a stop of the cluster. */
   readonly stopsAskedMs: Millis[] = [];
   /** Rare states (`rare.<name>`), crash points (`point.<name>`), log codes (`log.<code>`), failed calls: how often. */
@@ -245,12 +247,28 @@ export class Observation {
   readonly atRest: AtRest[] = [];
   ending: Ending | null = null;
 
+  readonly #latestConnects = new Map<string, { readonly secondMs: Millis; count: number }>();
+
   constructor(workers: readonly WorkerName[]) {
     this.workers = workers;
   }
 
   reach(state: string, times = 1): void {
     this.reached.set(state, (this.reached.get(state) ?? 0) + times);
+  }
+
+  /** One more try to connect. */
+  tried(from: string, to: string, timeMs: Millis): void {
+    const secondMs = Math.floor(timeMs / 1000) * 1000;
+    const key = `${from} ${to}`;
+    const latest = this.#latestConnects.get(key);
+    if (latest !== undefined && latest.secondMs === secondMs) {
+      latest.count++;
+      return;
+    }
+    const entry = { from, to, secondMs, count: 1 };
+    this.#latestConnects.set(key, entry);
+    this.connects.push(entry);
   }
 
   /** The latest process of a worker. */

@@ -8,5 +8,20 @@ import { oOwn } from "../../src/simulation/oracles/o_own.ts";
 import { oSeq } from "../../src/simulation/oracles/o_seq.ts";
 import { oStayup } from "../../src/simulation/oracles/o_stayup.ts";
 import type { Oracle } from "../../src/simulation/oracles/oracle.ts";
+import { oRetries } from "../../src/simulation/oracles/retries.ts";
+import { oRot } from "../../src/simulation/oracles/rot.ts";
+import { oSilence } from "../../src/simulation/oracles/silence.ts";
 
-export const ORACLES: readonly Oracle[] = [oStayup, oLive, oSeq, oModel, oOwn, oLin, oMem, oAuth];
+export const ORACLES: readonly Oracle[] = [
+  oStayup,
+  oRot,
+  oLive,
+  oRetries,
+  oSilence,
+  oSeq,
+  oModel,
+  oOwn,
+  oLin,
+  oMem,
+  oAuth,
+];
