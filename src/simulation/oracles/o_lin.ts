@@ -43,6 +43,7 @@ const ANSWERS: Partial<Record<CommandName, readonly string[]>> = {
   entities: ["state_entity_query_response"],
   entity_counts: ["state_entity_count_query_response"],
   cluster_entity_counts: ["cluster_state_entity_count_query_response"],
+  checkpoint: ["checkpoint_response"],
 };
 
 function check(observation: Observation, scenario: Scenario): Violation[] {
@@ -105,7 +106,8 @@ class History {
     const kinds = ANSWERS[what];
     if (kinds === undefined) return answers.length === 0 ? null : `${answers[0]!.kind}, where nothing is answered`;
     if (answers.length > times) return `${answers.length} answers to ${times} questions`;
-    if (outcome === "timeout") return this.#judgeSilence(command);
+    // A checkpoint may take longer than the patience of who asks for it: whoever is away is waited for.
+    if (outcome === "timeout") return what === "checkpoint" ? null : this.#judgeSilence(command);
     for (const answer of answers) {
       if (!kinds.includes(answer.kind)) return `it was answered with ${answer.kind}`;
       const why = this.#judgeAnswer(command, answer);
@@ -172,6 +174,10 @@ class History {
       case "shrink_query_response": {
         const { node_names: names } = body as { readonly node_names: readonly string[] };
         return names.join(" ") === workers.slice(1).join(" ") ? null : `who could leave is ${names.join(" ")}`;
+      }
+      case "checkpoint_response": {
+        const { epoch, reason } = body as { readonly epoch: number; readonly reason: string };
+        return epoch > 0 || reason.length > 10 ? null : "it was refused without a reason";
       }
       case "shrink_error_response":
         return typeof body === "string" && body.length > 10 ? null : "it was refused without a reason";
