@@ -74,7 +74,7 @@ export function crashStories(seed: string): Scenario[] {
   });
   const checkpointStories = [
     withCheckpoints("checkpoints are asked for, a sink rolls back, one comes back", [
-      { at: { point: "cut.frozen", worker: "w1", n: 1 }, do: "fail_sync", worker: "w1", n: 1 },
+      { at: { point: "phase.4", worker: "w1", n: 1 }, do: "fail_sync", worker: "w1", n: 1, path: "/output/.writing" },
       { at: { ms: 600 }, do: "command", worker: "w1", what: "checkpoint", times: 1 },
       { at: { ms: 800 }, do: "command", worker: INITIALIZER, what: "checkpoint", times: 2 },
       { at: { ms: 1_100 }, do: "kill", worker: "w1" },
@@ -90,6 +90,14 @@ export function crashStories(seed: string): Scenario[] {
       { at: { after: "prev", ms: 10 }, do: "start", worker: "w1" },
     ]),
   ];
+  // What comes after the stop is another cluster, which makes all of its input again.
+  const stopped: Scenario = {
+    ...withCheckpoints("they take a last checkpoint, and stop", [
+      { at: { ms: 1_200 }, do: "signal", worker: "w1", signal: "SIGTERM" },
+    ]),
+    application: "generated",
+    expect: ORACLE_IDS.filter((id) => id !== "O-SEQ" && id !== "O-MODEL"),
+  };
   return [
     story("they form, work, one comes back, they stop", [
       { at: { ms: 1_500 }, do: "kill", worker: "w1" },
@@ -110,7 +118,7 @@ export function crashStories(seed: string): Scenario[] {
       { at: { point: "cluster.forming_durable", worker: "w2", n: 1 }, do: "kill", worker: INITIALIZER },
       { at: { after: "prev", ms: 100 }, do: "start", worker: INITIALIZER },
     ]),
-    ...(CHECKPOINTS_ON ? checkpointStories : []),
+    ...(CHECKPOINTS_ON ? [...checkpointStories, stopped] : []),
   ];
 }
 

@@ -14,6 +14,8 @@ import type { ChannelName, Fault } from "./scenario.ts";
 interface ArmedFailure {
   readonly operation: DiskOperation | null;
   readonly code: DiskErrorCode;
+  /** What the path must have in it; empty: any. */
+  readonly path: string;
   left: number;
 }
 
@@ -67,7 +69,7 @@ export class FaultPlan {
       return this.#refusing.get(server) ?? null;
     };
     for (const [name, machine] of machines) {
-      machine.disk.fault = (operation) => this.#diskFault(name, operation);
+      machine.disk.fault = (operation, path) => this.#diskFault(name, operation, path);
     }
     for (const [index, fault] of this.#faults.entries()) {
       if ("after" in fault.at) {
@@ -234,9 +236,14 @@ export class FaultPlan {
         return fault.worker;
       }
       case "fail_sync":
-        return this.#arm(fault.worker, { operation: "sync", code: "io", left: fault.n });
+        return this.#arm(fault.worker, { operation: "sync", code: "io", path: fault.path ?? "", left: fault.n });
       case "fail_operation":
-        return this.#arm(fault.worker, { operation: fault.operation ?? null, code: fault.code, left: fault.n });
+        return this.#arm(fault.worker, {
+          operation: fault.operation ?? null,
+          code: fault.code,
+          path: "",
+          left: fault.n,
+        });
       case "rot":
         return this.#rot(fault.worker, fault.file, fault.bit);
       case "lose_state":
@@ -297,12 +304,13 @@ export class FaultPlan {
     return worker;
   }
 
-  #diskFault(worker: WorkerName, operation: DiskOperation): DiskErrorCode | null {
+  #diskFault(worker: WorkerName, operation: DiskOperation, path: string): DiskErrorCode | null {
     this.#hooks.called(worker, "disk");
     const list = this.#failures.get(worker);
     if (list === undefined) return null;
     for (const [i, failure] of list.entries()) {
       if (failure.operation !== null && failure.operation !== operation) continue;
+      if (!path.includes(failure.path)) continue;
       if (--failure.left > 0) continue;
       list.splice(i, 1);
       this.#cluster.observation.reach(`disk.${operation}_failed`);

@@ -156,8 +156,8 @@ export type Action =
   | { readonly do: "disk_stall"; readonly worker: WorkerName; readonly ms: Millis }
   /** So many bytes are free, until `ms` later all are. */
   | { readonly do: "disk_full"; readonly worker: WorkerName; readonly bytes: number; readonly ms: Millis }
-  /** The n-th sync of a file from now on fails, and a part of it is lost. */
-  | { readonly do: "fail_sync"; readonly worker: WorkerName; readonly n: number }
+  /** The n-th sync of a file from now on (whose path has this in it, if it is given) fails, and a part of it is lost. */
+  | { readonly do: "fail_sync"; readonly worker: WorkerName; readonly n: number; readonly path?: string }
   /** The n-th disk operation from now on (of this kind only, if one is given) fails. */
   | {
       readonly do: "fail_operation";
@@ -251,6 +251,11 @@ const workerName: Check = (value, where) => {
   if (typeof value === "string" && WORKER_NAME.test(value)) return;
   throw invalid(where, value, "it is a worker's name: letters, digits, and . _ - behind the first");
 };
+const text: Check = (value, where) => {
+  if (typeof value !== "string" || value.length < 1 || value.length > 200) {
+    throw invalid(where, value, "it is a text of 1 to 200 characters");
+  }
+};
 const optional =
   (check: Check): Check =>
   (value, where, names) => {
@@ -327,7 +332,7 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
   refuse_connects: { worker, how: oneOf(["refuse", "drop"]), ms },
   disk_stall: { worker, ms },
   disk_full: { worker, bytes: integer(0, 1 << 20), ms },
-  fail_sync: { worker, n },
+  fail_sync: { worker, n, path: optional(text) },
   fail_operation: {
     worker,
     n,
@@ -392,11 +397,7 @@ const SCENARIO: Fields = {
   format: (value, where) => {
     if (value !== SCENARIO_FORMAT) throw invalid(where, value, `this tammar reads format ${SCENARIO_FORMAT}`);
   },
-  name: (value, where) => {
-    if (typeof value !== "string" || value.length < 1 || value.length > 200) {
-      throw invalid(where, value, "it is a text of 1 to 200 characters");
-    }
-  },
+  name: text,
   seed: (value, where) => {
     if (typeof value !== "string") throw invalid(where, value, "it is a text, since JSON numbers lose digits");
     parseSeed(value);
