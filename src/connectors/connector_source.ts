@@ -9,7 +9,10 @@
  *       one that is here longest goes.
  *   B4. A connection that is closed for a reason gets to read it: its direction is ended, what it still sends is read and
  *       dropped for a second. (A close with unread bytes would be a reset, which can overtake the reason.)
- *   B5. After `close` nothing is taken in any more; with checkpoints the clients stay until the second `close`, since the
+ *   B5. A client that is gone without a word (a machine without power, a cable) would keep its streams for ever. When
+ *       somebody else asks for one of them and the client has said nothing for 15 seconds, its connection is closed. Nothing
+ *       is lost by it, also if the client was only idle: it connects again.
+ *   B6. After `close` nothing is taken in any more; with checkpoints the clients stay until the second `close`, since the
  *       last checkpoint is still to be acknowledged.
  */
 import { showAddress } from "../base/address.ts";
@@ -29,6 +32,8 @@ const HELLO_BYTES_MAX = 16_384;
 /** From a refused NOTIFY to the ACK that makes the client try again. */
 const REMIND_MS: Millis = 1_000;
 const LINGER_MS: Millis = 1_000;
+/** B5. */
+const SILENCE_MS: Millis = 15_000;
 const UNREAD_BYTES_MAX = 4 << 20;
 
 export interface ConnectorSourceOptions {
@@ -57,6 +62,8 @@ interface Connection {
   readonly splitter: FrameSplitter;
   /** `yielding`: a chunk was read, and is taken in at the next turn of the event loop. */
   phase: "idle" | "reading" | "yielding";
+  /** When it began to read what has not come yet. */
+  readingSinceMs: Millis;
   /** A chunk that was read and not taken in yet. */
   held: Uint8Array | null;
   writing: boolean;
@@ -222,6 +229,7 @@ export class ConnectorSourceConnector implements SourceConnector {
       machine: new SourceConnection({ cookie: this.#cookie, maxCredits, refillCredits }, this.#streams),
       splitter: new FrameSplitter({ lengthMax: frameBytesMax }),
       phase: "idle",
+      readingSinceMs: 0,
       held: null,
       writing: false,
       deaf: false,
@@ -263,6 +271,7 @@ export class ConnectorSourceConnector implements SourceConnector {
       if (!connection.machine.greeted) this.#watchHello(connection);
     }
     connection.phase = "reading";
+    connection.readingSinceMs = this.#options.runtime.clock.monotonicMs();
     connection.conn.read().then(
       (bytes) => this.#arrived(connection, bytes),
       (error: unknown) =>
@@ -335,6 +344,18 @@ export class ConnectorSourceConnector implements SourceConnector {
   #collect(): void {
     for (const request of this.#streams.takeRequests()) this.#options.toRegistry(request);
     this.#remindLater();
+    for (const machine of this.#streams.takeWanted()) this.#wanted(machine);
+  }
+
+  /** B5. */
+  #wanted(machine: SourceConnection): void {
+    const now = this.#options.runtime.clock.monotonicMs();
+    for (const connection of this.#connections) {
+      if (connection.machine !== machine) continue;
+      if (connection.phase !== "reading" || now - connection.readingSinceMs < SILENCE_MS) return;
+      const why = `it has said nothing for ${Math.round((now - connection.readingSinceMs) / 1_000)} s`;
+      return this.#drop(connection, "source_client_silent", `${why}, and somebody else asks for its stream`);
+    }
   }
 
   #remindLater(): void {

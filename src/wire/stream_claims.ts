@@ -37,8 +37,11 @@ export interface RestoredStream extends CoveredStream {
   readonly claim: number;
 }
 
-/** Registry to the worker that claimed. */
+/** Registry to a worker. */
 export type RegistryAnswer =
+  /** To the one that has the stream by this claim: somebody else asks for it. Does anybody still speak on its connection? */
+  | { readonly kind: "wanted"; readonly claim: number; readonly stream: bigint }
+  /** To the one that claimed. */
   | { readonly kind: "granted"; readonly claim: number; readonly stream: bigint; readonly covered: Point }
   | { readonly kind: "refused"; readonly claim: number; readonly stream: bigint; readonly reason: RefusalReason };
 
@@ -52,7 +55,7 @@ export type RefusalReason =
   | "too_many_streams";
 
 const REQUEST_TAG = { claim: 1, release: 2, covered: 3, restored: 4 } as const;
-const ANSWER_TAG = { granted: 1, refused: 2 } as const;
+const ANSWER_TAG = { granted: 1, refused: 2, wanted: 3 } as const;
 const REASONS: readonly RefusalReason[] = ["active", "uncovered", "restoring", "too_many_streams"];
 
 export function encodeRegistryRequest(request: RegistryRequest): Uint8Array<ArrayBuffer> {
@@ -127,7 +130,7 @@ export function encodeRegistryAnswer(answer: RegistryAnswer): Uint8Array<ArrayBu
   out.u64(answer.claim);
   out.u64(answer.stream);
   if (answer.kind === "granted") out.u64(pointToWire(answer.covered));
-  else out.u8(REASONS.indexOf(answer.reason));
+  else if (answer.kind === "refused") out.u8(REASONS.indexOf(answer.reason));
   return out.take();
 }
 
@@ -138,9 +141,10 @@ export function decodeRegistryAnswer(bytes: Uint8Array): RegistryAnswer {
   const claim = number(fields);
   const stream = fields.u64();
   if (tag === ANSWER_TAG.granted) return { kind: "granted", claim, stream, covered: point(fields) };
+  if (tag === ANSWER_TAG.wanted) return { kind: "wanted", claim, stream };
   const reason = REASONS[fields.u8()];
   if (tag === ANSWER_TAG.refused && reason !== undefined) return { kind: "refused", claim, stream, reason };
-  throw fields.error("bad_stream_claim", "is neither a grant nor a refusal that is known");
+  throw fields.error("bad_stream_claim", "is no answer that is known");
 }
 
 function number(fields: ByteReader): number {

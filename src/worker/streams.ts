@@ -61,9 +61,13 @@ export class Streams {
       registry = new StreamRegistry(members);
       this.#registries.set(source, registry);
     }
+    const tell = (to: WorkerName, answer: RegistryAnswer): void => {
+      if (to === name) answered(source, answer);
+      else send(to, { kind: "stream_answer", generation, source, answer });
+    };
     const answer = registry.handle(from, request);
-    if (answer === null) return;
-    if (from === name) answered(source, answer);
-    else send(from, { kind: "stream_answer", generation, source, answer });
+    const wanted = registry.takeWanted();
+    if (answer !== null) tell(from, answer);
+    for (const each of wanted) tell(each.worker, each.answer);
   }
 }

@@ -255,6 +255,9 @@ export class ConnectorClient {
   messagesMax = 100;
   /** Between writes. */
   paceMs = 1;
+  /** A worker that says nothing for so long is taken for gone: its machine may be without power. */
+  silenceMs = Number.POSITIVE_INFINITY;
+  #heardMs = 0;
   connections = 0;
   restarts = 0;
   readonly violations: string[] = [];
@@ -322,12 +325,14 @@ export class ConnectorClient {
     const session = new ClientSession(this.#options, this.#memory);
     session.told = (stream, point) => this.told(stream, point);
     this.session = session;
+    this.#heardMs = this.#runtime.clock.monotonicMs();
     const reading = this.#read(conn, session);
     try {
       while (!session.over && !session.finished && !this.#stopped && this.#conn === conn) {
         session.pump(this.messagesMax);
         if (session.out.length > 0) await conn.write(session.out.take());
         await this.#sleep(this.paceMs);
+        if (this.#runtime.clock.monotonicMs() - this.#heardMs > this.silenceMs) break;
       }
       if (session.finished) conn.end();
     } catch {
@@ -351,6 +356,7 @@ export class ConnectorClient {
       for (;;) {
         const bytes = await conn.read();
         if (bytes === null) break;
+        this.#heardMs = this.#runtime.clock.monotonicMs();
         session.receive(bytes);
       }
     } catch {

@@ -17,8 +17,8 @@ import {
 } from "../lib/counting_cluster.ts";
 import { PORTS, VirtualCluster } from "../lib/virtual_cluster.ts";
 
-test("connector programs are processed once, whoever dies, reconnects and changes workers", async () => {
-  for (let seed = 1; seed <= 4; seed++) {
+test("connector programs are processed once, whoever dies, reconnects and changes workers, whatever is cut", async () => {
+  for (let seed = 1; seed <= 5; seed++) {
     const workers = 1 + (seed % 3);
     const made = countingCluster(seed, workers, seed % 2 === 0 ? 50 : 400);
     const random = made.world.stream("faults");
@@ -31,7 +31,7 @@ test("connector programs are processed once, whoever dies, reconnects and change
       programs.push(await connect(made, made.names[random.int(workers)]!, streams));
     }
     // So that all takes a while.
-    for (const program of programs) Object.assign(program, { messagesMax: 3, paceMs: 5 });
+    for (const program of programs) Object.assign(program, { messagesMax: 3, paceMs: 5, silenceMs: 5_000 });
     for (let round = 0; round < 6; round++) {
       await made.world.runFor(random.between(20, 250));
       for (const program of programs) {
@@ -40,6 +40,9 @@ test("connector programs are processed once, whoever dies, reconnects and change
         if (random.chance(2)) program.forget();
         else program.cut();
       }
+      const { network } = made.world;
+      if (random.chance(3)) network.cut(() => random.chance(2));
+      if (random.chance(3)) network.partition(made.names[random.int(workers)]!, made.names[random.int(workers)]!);
       const dead = random.chance(4) ? [] : random.chance(3) ? made.names : [made.names[random.int(workers)]!];
       for (const name of dead) {
         const machine = made.machines.get(name)!;
@@ -51,6 +54,7 @@ test("connector programs are processed once, whoever dies, reconnects and change
       assertOnce(visible(made), `seed ${seed}`);
       for (const name of dead) made.start(name);
       await made.world.runFor(random.between(0, 400));
+      network.heal();
     }
     const finished = () => programs.every((program) => program.finished);
     await made.world.runUntil(() => finished(), 60_000);
@@ -102,6 +106,31 @@ test("a program that changes workers waits until a checkpoint covers what it sen
   await made.world.runUntil(() => visible(made).length === 90, 5_000);
   assert.equal(assertOnce(visible(made), ""), 90);
   assert.deepEqual(program.violations, []);
+});
+
+test("a program that is gone without a word loses its stream to who asks for it, and keeps it while nobody does", async () => {
+  for (const to of ["w1", "initializer"]) {
+    const made = countingCluster(8, 2, 100);
+    made.startAll();
+    assert.ok(await made.working(), said(made));
+    const gone = await connect(made, "w1", [keyStream(1, 40, { ends: () => false })]);
+    const idle = await connect(made, "w1", [keyStream(2, 40, { ends: () => false })]);
+    assert.ok(await made.world.runUntil(() => visible(made).length === 80, 5_000), said(made));
+    const [first] = made.world.network.connections().filter(({ port }) => port === PORTS.source);
+    assert.equal(
+      made.world.network.blackhole(({ id }) => id === first!.id),
+      1,
+    );
+    await made.world.runFor(20_000);
+    assert.ok(!made.processes.get("w1")!.said("source_client_silent"));
+    const asks = await connect(made, to, [keyStream(1, 90)]);
+    assert.ok(await made.world.runUntil(() => asks.finished, 20_000), said(made));
+    assert.ok(made.processes.get("w1")!.said("source_client_silent"));
+    assert.deepEqual([idle.session!.phaseOf(2n), idle.connections], ["open", 1]);
+    await made.world.runUntil(() => visible(made).length === 130, 5_000);
+    assert.equal(assertOnce(visible(made), ""), 130);
+    assert.deepEqual([...gone.violations, ...idle.violations, ...asks.violations], []);
+  }
 });
 
 test("nothing is acknowledged before its checkpoint is complete", async () => {

@@ -109,6 +109,7 @@ export class SourceStreams {
   readonly #streamsMax: number;
   readonly #streams = new Map<bigint, SourceStream>();
   #requests: RegistryRequest[] = [];
+  readonly #wanted = new Set<SourceConnection>();
   #claim = 0;
   #cutEpoch: Epoch | null = null;
   /** Messages that had been taken in before. */
@@ -139,6 +140,14 @@ export class SourceStreams {
     return requests;
   }
 
+  /** Connections with streams that somebody else asks for; afterwards they are no longer here. */
+  takeWanted(): SourceConnection[] {
+    if (this.#wanted.size === 0) return [];
+    const wanted = [...this.#wanted];
+    this.#wanted.clear();
+    return wanted;
+  }
+
   /**
    * Tells the registry all that is known here: after `seek` by itself, otherwise at the start and when the registry has begun
    * anew. Claims that wait for an answer are made again.
@@ -163,7 +172,10 @@ export class SourceStreams {
       stream = new SourceStream(id);
       this.#streams.set(id, stream);
     }
-    if (stream.state.kind !== "idle") return false;
+    if (stream.state.kind !== "idle") {
+      if (stream.state.connection !== connection) this.#wanted.add(stream.state.connection);
+      return false;
+    }
     const claim = ++this.#claim;
     stream.state = { kind: "claiming", claim, connection };
     this.#requests.push({ kind: "claim", claim, stream: id });
@@ -173,6 +185,11 @@ export class SourceStreams {
   /** The registry's word on a claim. What nobody waits for any more was released already. */
   answered(answer: RegistryAnswer): void {
     const stream = this.#streams.get(answer.stream);
+    if (answer.kind === "wanted") {
+      if (stream === undefined || stream.state.kind === "idle" || stream.state.claim !== answer.claim) return;
+      this.#wanted.add(stream.state.connection);
+      return;
+    }
     if (stream?.state.kind !== "claiming" || stream.state.claim !== answer.claim) return;
     const { claim, connection } = stream.state;
     if (answer.kind === "refused") {
@@ -219,6 +236,7 @@ export class SourceStreams {
 
   /** A connection is gone. */
   releaseAll(connection: SourceConnection): void {
+    this.#wanted.delete(connection);
     for (const stream of this.#streams.values()) {
       if (stream.state.kind !== "idle" && stream.state.connection === connection) this.release(stream);
     }
@@ -260,6 +278,7 @@ export class SourceStreams {
   /** A rollback, or the start: goes back to what a snapshot saved. The connections have been told to start again. */
   seek(position: SourcePosition | null): void {
     this.#streams.clear();
+    this.#wanted.clear();
     this.#cutEpoch = null;
     const saved = new ByteReader("the position of a connector source", position?.streams ?? new Uint8Array(0));
     while (saved.remaining > 0) {

@@ -13,6 +13,8 @@
  * G4. After a rollback nothing is granted before every worker has said what its part of the checkpoint covers. A stream that
  *     several have saved stands at the highest of these points (see `SourceStreams`, S5).
  *
+ * G5. Who has a stream that somebody else asks for is told, as often as it is asked for (`takeWanted`).
+ *
  * Messages between workers belong to one generation of the cluster: what a worker said before a rollback must not arrive
  * after it. Between two living workers none is lost, doubled or reordered.
  */
@@ -36,6 +38,12 @@ interface Entry {
   holder: { readonly worker: WorkerName; readonly seen: Point } | null;
 }
 
+/** Told to `worker`. */
+export interface Wanted {
+  readonly worker: WorkerName;
+  readonly answer: RegistryAnswer & { readonly kind: "wanted" };
+}
+
 /** Streams of one source in one cluster that ever brought a record. */
 export const REGISTRY_STREAMS_MAX = 1_000_000;
 
@@ -44,6 +52,7 @@ export class StreamRegistry {
   readonly #streamsMax: number;
   /** Who has not said what it restored. */
   readonly #awaited: Set<WorkerName>;
+  #wanted: Wanted[] = [];
 
   constructor(workers: readonly WorkerName[], streamsMax: number = REGISTRY_STREAMS_MAX) {
     this.#awaited = new Set(workers);
@@ -70,6 +79,13 @@ export class StreamRegistry {
   /** A worker is gone and nobody rolls back for it, as without checkpoints. */
   gone(worker: WorkerName): void {
     this.#forget(worker);
+  }
+
+  /** G5: to be told, behind each `handle`; afterwards it is no longer here. */
+  takeWanted(): readonly Wanted[] {
+    const wanted = this.#wanted;
+    if (wanted.length > 0) this.#wanted = [];
+    return wanted;
   }
 
   /** Only a claim has an answer. */
@@ -100,7 +116,11 @@ export class StreamRegistry {
       entry = { covered: NOTHING, owner: null, holder: null };
       this.#streams.set(stream, entry);
     }
-    if (entry.owner !== null) return refused("active");
+    if (entry.owner !== null) {
+      const { worker, claim: had } = entry.owner;
+      this.#wanted.push({ worker, answer: { kind: "wanted", claim: had, stream } });
+      return refused("active");
+    }
     if (entry.holder !== null && entry.holder.worker !== from) return refused("uncovered");
     entry.owner = { worker: from, claim };
     entry.holder = null;

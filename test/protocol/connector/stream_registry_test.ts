@@ -27,8 +27,11 @@ test("a stream has one owner at a time, wherever the claims come from", () => {
   assert.equal(streams.handle("a", release(2, -1n, -1n)), null);
   assert.equal(streams.handle("b", release(1, 90n, 90n)), null);
   assert.deepEqual(streams.handle("b", claim(3)), refused(3, "active"));
+  const wanted = { worker: "a", answer: { kind: "wanted", claim: 1, stream: 1n } };
+  assert.deepEqual(streams.takeWanted(), [wanted, wanted, wanted]);
   streams.handle("a", release(1, 4n, 4n));
   assert.deepEqual(streams.handle("b", claim(4)), granted(4, 4n));
+  assert.deepEqual(streams.takeWanted(), []);
 });
 
 test("a stream changes workers when all that was taken in is covered", () => {

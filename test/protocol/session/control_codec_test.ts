@@ -66,6 +66,7 @@ const STREAMS: readonly ControlMessage[] = [
     source: 0,
     answer: { kind: "refused", claim: 1, stream: 5n, reason: "active" },
   },
+  { kind: "stream_answer", generation: 2, source: 0, answer: { kind: "wanted", claim: 1, stream: 5n } },
 ];
 
 test("messages about streams come out as they went in, and anything else is refused", () => {
