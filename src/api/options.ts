@@ -3,6 +3,7 @@
  * command line, shown by `--help`.
  */
 import { ConfigError } from "../base/errors.ts";
+import { printable } from "../base/log.ts";
 
 export interface OptionSpec<T extends OptionValue = OptionValue> {
   readonly kind: "number" | "string" | "boolean";
@@ -86,11 +87,14 @@ function readOptionValue(flag: string, spec: OptionSpec, text: string | true): O
     case "boolean":
       if (text === true || text === "true") return true;
       if (text === "false") return false;
-      throw new ConfigError("option_not_a_boolean", `${flag} ${text}: expected true or false`);
+      throw new ConfigError("option_not_a_boolean", `${flag} ${printable(text)}: expected true or false`);
     case "number": {
       const value = text === true || text.trim() === "" ? Number.NaN : Number(text);
       if (Number.isFinite(value)) return value;
-      throw new ConfigError("option_not_a_number", `${flag} ${text === true ? "" : text}: expected a number`);
+      throw new ConfigError(
+        "option_not_a_number",
+        `${flag} ${text === true ? "" : printable(text)}: expected a number`,
+      );
     }
     case "string":
       if (text !== true) return text;

@@ -130,6 +130,11 @@ export class ExternalClient {
   }
 }
 
+/** Fields of a body whose shape nobody has checked; none if it has none. */
+export function fieldsOf(body: unknown): Readonly<Record<string, unknown>> {
+  return typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
+}
+
 const CONNECT_REASONS: Readonly<Record<string, string>> = {
   refused: "nobody listens there",
   timeout: `no answer within ${CONNECT_TIMEOUT_MS / 1000} s`,

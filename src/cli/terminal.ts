@@ -13,6 +13,12 @@ export async function print(host: Host, text: string): Promise<boolean> {
   }
 }
 
+/** JSON for a terminal or a pipe, in one line: control characters that JSON leaves as they are are escaped as well. */
+export function jsonText(value: unknown): string {
+  const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(value).replace(/[\u007f-\u009f\u2028\u2029]/g, escaped);
+}
+
 /** One line on standard error, as a process's last words. */
 export function complain(host: Host, text: string): void {
   host.writeErrNow(encoder.encode(`${text}\n`));

@@ -10,6 +10,7 @@ import { printable } from "../base/log.ts";
 import type { DiskErrorCode, Millis, SignalName } from "../runtime/runtime.ts";
 import type { DiskOperation, DiskOptions } from "../runtime/virtual/disk.ts";
 import type { NetworkOptions, Way } from "../runtime/virtual/network.ts";
+import { parsePlainJson } from "../wire/plain_json.ts";
 import type { Limits } from "../worker/config.ts";
 import { CRASH_POINTS, type CrashPoint } from "../worker/crash_points.ts";
 
@@ -467,7 +468,7 @@ function trigger(value: unknown, where: string, names: Names): void {
 export function parseScenario(text: string): Scenario {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parsePlainJson(text);
   } catch (cause) {
     throw new ConfigError("scenario_invalid", `The scenario is no JSON: ${String(cause)}`, { cause });
   }

@@ -6,6 +6,7 @@
 import { ProtocolError } from "../base/errors.ts";
 import { ByteReader } from "./byte_reader.ts";
 import { ByteWriter } from "./byte_writer.ts";
+import { parsePlainJson } from "./plain_json.ts";
 
 /** Largest frame a worker takes: id and body. */
 export const EXTERNAL_REQUEST_LENGTH_MAX = 16_384;
@@ -232,7 +233,7 @@ export function decodeExternalAnswer(bytes: Uint8Array): ReceivedAnswer | Extern
   if (typeof text !== "string") return text;
   if (kind === "shrink_error_response") return { kind, text };
   try {
-    return { kind, body: JSON.parse(text) };
+    return { kind, body: parsePlainJson(text) };
   } catch (error) {
     return fault("bad_json", `${kind} is not JSON: ${(error as Error).message}`);
   }

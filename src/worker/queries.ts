@@ -44,8 +44,19 @@ interface Asking {
   readonly cancel: () => void;
 }
 
-/** One worker's keys: group → step → count. */
-type EntityCounts = Readonly<Record<string, Readonly<Record<string, number>>>>;
+/** One worker's keys, as it tells them to another: group → step → count. What is of another shape is left out. */
+export function readEntityCounts(body: unknown): Map<string, Map<string, number>> {
+  const counts = new Map<string, Map<string, number>>();
+  for (const [group, steps] of entriesOf(body)) {
+    const known = entriesOf(steps).filter((entry): entry is [string, number] => typeof entry[1] === "number");
+    counts.set(group, new Map(known));
+  }
+  return counts;
+}
+
+function entriesOf(value: unknown): [string, unknown][] {
+  return typeof value === "object" && value !== null ? Object.entries(value) : [];
+}
 
 export class Queries implements ExternalHandler {
   readonly worker: string;
@@ -87,8 +98,7 @@ export class Queries implements ExternalHandler {
     this.#ask("state_entity_count", (bodies) => {
       const counts = new Map<string, Map<string, Map<string, number>>>();
       for (const [worker, body] of bodies) {
-        const groups = Object.entries(body as EntityCounts);
-        counts.set(worker, new Map(groups.map(([group, steps]) => [group, new Map(Object.entries(steps))])));
+        counts.set(worker, readEntityCounts(body));
       }
       answer(counts);
     });

@@ -10,6 +10,7 @@ import {
   encodeTransactionMessage,
   type TransactionMessage,
 } from "../../src/wire/connector.ts";
+import { encodeFrame, FrameSplitter } from "../../src/wire/frame.ts";
 import {
   decodeRegistryAnswer,
   decodeRegistryRequest,
@@ -18,7 +19,10 @@ import {
   type RegistryAnswer,
   type RegistryRequest,
 } from "../../src/wire/stream_claims.ts";
-import { type Chance, fuzz } from "./fuzz.ts";
+import { decodeAll, SourceBench } from "../protocol/connector/source_bench.ts";
+import type { Chance } from "./chance.ts";
+import { inPieces } from "./damage.ts";
+import { fuzz } from "./fuzz.ts";
 
 const isProtocolError = (error: unknown) => error instanceof ProtocolError;
 
@@ -72,33 +76,33 @@ function transactionBytes(message: TransactionMessage): Uint8Array {
   return frame.body.slice();
 }
 
-test("fuzz: a connector frame means something and comes back, or is refused", { timeout: 60_000 }, () => {
-  fuzz({
+test("fuzz: a connector frame means something and comes back, or is refused", { timeout: 120_000 }, async () => {
+  await fuzz({
     name: "connector",
     make: (chance) => frameBytes(someFrame(chance)),
-    run: (bytes) => {
-      const frame = decodeConnectorFrame(bytes);
+    decode: decodeConnectorFrame,
+    check: (frame) => {
       assert.deepEqual(decodeConnectorFrame(frameBytes(frame)), frame);
     },
     announced: isProtocolError,
-    corpus: ["", "ff", "0600000001ffffffff", "09000000000000000700ffffff", "07ffffffff", "05"],
   });
 });
 
-test("fuzz: a two-phase-commit message means something and comes back, or is refused", { timeout: 60_000 }, () => {
-  fuzz({
+test("fuzz: a two-phase-commit message means something and comes back, or is refused", {
+  timeout: 120_000,
+}, async () => {
+  await fuzz({
     name: "two-phase commit",
     make: (chance) => transactionBytes(someTransaction(chance)),
-    run: (bytes) => {
-      const message = decodeTransactionMessage(bytes);
+    decode: decodeTransactionMessage,
+    check: (message) => {
       assert.deepEqual(decodeTransactionMessage(transactionBytes(message)), message);
     },
     announced: isProtocolError,
-    corpus: ["", "ca0000000000000001ffffffff", "cb0001740000000f", "cd00017402"],
   });
 });
 
-test("fuzz: what is said about streams between workers comes back, or is refused", { timeout: 60_000 }, () => {
+test("fuzz: what is said about streams between workers comes back, or is refused", { timeout: 120_000 }, () => {
   const covered = (chance: Chance) => chance.pick([-1n, 0n, 1n, 2n ** 64n - 2n]);
   fuzz({
     name: "stream claims",
@@ -120,16 +124,82 @@ test("fuzz: what is said about streams between workers comes back, or is refused
       const message = isRequest ? encodeRegistryRequest(request) : encodeRegistryAnswer(answer);
       return Uint8Array.of(isRequest ? 1 : 0, ...message);
     },
-    run: (bytes) => {
-      if (bytes[0] === 1) {
-        const request = decodeRegistryRequest(bytes.subarray(1));
-        assert.deepEqual(decodeRegistryRequest(encodeRegistryRequest(request)), request);
-      } else {
-        const answer = decodeRegistryAnswer(bytes.subarray(1));
-        assert.deepEqual(decodeRegistryAnswer(encodeRegistryAnswer(answer)), answer);
-      }
+    decode: (bytes) => {
+      const message = bytes.subarray(1);
+      return bytes[0] === 1
+        ? { request: decodeRegistryRequest(message), answer: null }
+        : { request: null, answer: decodeRegistryAnswer(message) };
+    },
+    check: ({ request, answer }) => {
+      if (request !== null) assert.deepEqual(decodeRegistryRequest(encodeRegistryRequest(request)), request);
+      if (answer !== null) assert.deepEqual(decodeRegistryAnswer(encodeRegistryAnswer(answer)), answer);
     },
     announced: isProtocolError,
-    corpus: ["", "01", "0104", "0105", "00", "0002000000000000000100000000000000010f"],
+  });
+});
+
+const utf8 = (text: string) => new TextEncoder().encode(text);
+const HELLO: ConnectorFrame = {
+  kind: "hello",
+  version: "0.0.1",
+  cookie: utf8("cookie"),
+  program: "p",
+  instance: "i",
+};
+
+/** What clients of a source may say, and what they may not. */
+function saidToASource(chance: Chance): ConnectorFrame {
+  const stream = chance.pick([1n, 2n, 3n]);
+  const id = BigInt(chance.below(20));
+  return chance.pick<() => ConnectorFrame>([
+    () => ({ kind: "notify", stream, name: utf8("s"), point: id }),
+    () => ({ kind: "message", stream, id, eventTime: 0n, key: utf8("k"), body: utf8("x") }),
+    () => ({ kind: "message", stream, id, eventTime: 0n, key: utf8("k"), body: utf8("x") }),
+    () => ({ kind: "end_of_stream", stream }),
+    () => someFrame(chance),
+  ])();
+}
+
+test("fuzz: two clients of a source say what they like, each record counts once", { timeout: 120_000 }, async () => {
+  const ofBench = (chance: Chance) => new SourceBench({ checkpoints: chance.below(2) === 0, credits: 3, refill: 1 });
+  await fuzz({
+    name: "connector source",
+    make: (chance) => {
+      const frames = [HELLO, ...chance.some(9, () => saidToASource(chance))];
+      return Buffer.concat(frames.map((frame) => encodeFrame(frameBytes(frame))));
+    },
+    decode: (bytes, chance) => {
+      const bench = ofBench(chance);
+      const bystander = bench.greeted();
+      bench.open(bystander, 1n);
+      const connection = bench.connect();
+      const splitter = new FrameSplitter({ lengthMax: 16_384 });
+      let records = 0;
+      inPieces(bytes, chance, (piece) => {
+        if (connection.closing !== null || splitter.push(piece) !== "ok") return;
+        const places = connection.receive(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
+        for (let i = 0; i < places.count; i++) {
+          assert.ok(places.starts[i]! < places.ends[i]! && places.ends[i]! <= splitter.bytes.length);
+          records++;
+        }
+        bench.exchange();
+        connection.topUp();
+        if (chance.below(4) === 0 && bench.streams.cover(bench.barrier())) connection.acknowledge();
+      });
+      const closing = connection.closing;
+      connection.disconnected();
+      bench.exchange();
+      // The other one goes on, whatever this one has said.
+      bench.send(bystander, { kind: "message", stream: 1n, id: 1000n, eventTime: 0n, key: utf8(""), body: utf8("y") });
+      return { bench, bystander, connection, closing, records };
+    },
+    check: ({ bench, bystander, connection, closing, records }) => {
+      assert.equal(bystander.closing, null);
+      assert.deepEqual(bench.records, ["y"]);
+      assert.ok(records <= 3 * 20);
+      // What it was told are frames of the protocol, the last one an error if it was closed for one.
+      const told = decodeAll(connection.out.take());
+      if (closing !== null && closing.code !== "client_error") assert.equal(told.at(-1)?.kind, "error");
+    },
   });
 });

@@ -1,114 +1,69 @@
-import assert from "node:assert/strict";
-
 /**
- * Fuzzing without tools: inputs are made from a seed, which is printed, so that a failure can be had again with
- * `FUZZ_SEED=<seed>` (and, shorter, its bytes go into the decoder's corpus). `FUZZ_RUNS` changes the number of inputs.
+ * Fuzzing without tools: inputs are made from a seed, which is the commit's, so that each commit tries inputs of its own and
+ * everybody the same ones for it. It is printed; `FUZZ_SEED=<seed>` takes another one, `FUZZ_SEED=now` a fresh one, and
+ * `FUZZ_RUNS` another number of inputs.
+ *
+ * What failed once is kept in `corpus/<name of the target>.hex`, a line for each input: its bytes, and behind `#` what they
+ * did. These are run each time, before anything else; a failure prints the line to add.
+ *
+ * Of every target it is asked: nothing is thrown but what is announced; no input takes longer than 10 ms for each MiB of it
+ * (and than 10 ms); nothing is allocated that the bytes that came do not pay for (`meter.ts`).
  */
-export const RUNS = Number(process.env["FUZZ_RUNS"] ?? 100_000);
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Chance } from "./chance.ts";
+import { damage, withLength } from "./damage.ts";
+import { metered } from "./meter.ts";
 
-/** mulberry32. */
-export class Chance {
-  #state: number;
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-  /** 0 to below `end`. */
-  below(end: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let t = this.#state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000) * end);
-  }
-  pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)]!;
-  }
-  bytes(length: number): Uint8Array {
-    return Uint8Array.from({ length }, () => this.below(256));
-  }
-}
+export const RUNS = Number(process.env["FUZZ_RUNS"] ?? ("Bun" in globalThis ? 100_000 : 30_000));
+/** The decoders are the same on both runtimes, the time is not: the second one gets a share. */
+const WANTED_RUNS = 100_000;
+/** The same for all targets of one process. */
+export const SEED = seed();
 
-const EDGES = [
-  0, 1, 2, 3, 4, 0x17, 0x18, 0x1b, 0x1f, 0x40, 0x7f, 0x80, 0x81, 0x9f, 0xa1, 0xbf, 0xc2, 0xd8, 0xf8, 0xfb, 0xff,
-];
+/** One input in so many is metered: that takes longer. */
+const METERED_ONE_IN = 64;
+/** What a decoder may ask for without having seen a byte for it: a buffer that it keeps, the first piece of a large body. */
+const ALLOCATED_FREE = 512 * 1024;
+/** Numbers, objects and strings take more room than the bytes that they come from. */
+const ALLOCATED_A_BYTE = 256;
+/** Beyond this an input fails, if it does so three times: anything may happen on a busy machine for a moment. */
+const SLOW_MS = 10;
+/** Of an input that failed, in the report. */
+const SHOWN_BYTES_MAX = 4096;
 
-/** A damaged copy: bits flipped, edge values, pieces cut out, doubled, moved over from another input, or the end cut off. */
-export function damage(chance: Chance, input: Uint8Array, other: Uint8Array): Uint8Array {
-  let bytes = input.slice();
-  for (let rest = chance.below(4); rest >= 0; rest--) {
-    if (bytes.length === 0) return chance.bytes(chance.below(40));
-    const at = chance.below(bytes.length);
-    const length = 1 + chance.below(Math.min(bytes.length - at, 12));
-    switch (chance.below(8)) {
-      case 0:
-        bytes[at]! ^= 1 << chance.below(8);
-        break;
-      case 1:
-        bytes[at] = chance.pick(EDGES);
-        break;
-      case 2:
-        bytes = bytes.slice(0, at);
-        break;
-      case 3:
-        bytes = joined(bytes.subarray(0, at), bytes.subarray(at + length));
-        break;
-      case 4:
-        bytes = joined(bytes.subarray(0, at), bytes.subarray(at, at + length), bytes.subarray(at));
-        break;
-      case 5: {
-        const from = chance.below(other.length);
-        bytes = joined(bytes.subarray(0, at), other.subarray(from, from + length), bytes.subarray(at));
-        break;
-      }
-      case 6:
-        // A number of four bytes where lengths and counts may be.
-        new DataView(joined(bytes, new Uint8Array(4)).buffer).setUint32(at, 0);
-        if (at + 4 <= bytes.length) {
-          new DataView(bytes.buffer).setUint32(
-            at,
-            chance.pick([0, 1, 0xff, 0xffff, 0x7fffffff, 0xffffffff]),
-            chance.below(2) === 0,
-          );
-        }
-        break;
-      default:
-        bytes = joined(bytes, chance.bytes(1 + chance.below(6)));
-    }
-  }
-  return bytes;
-}
-
-function joined(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
-}
-
-export interface FuzzTarget {
+export interface FuzzTarget<T> {
+  /** Also of its corpus, with `_` for each blank. */
   readonly name: string;
   /** A legal input. */
   readonly make: (chance: Chance) => Uint8Array;
-  /** Runs the decoder and whatever must hold of its result. Throws nothing that is not announced. */
-  readonly run: (bytes: Uint8Array, chance: Chance) => void;
+  /** Throws nothing that is not announced. This is what is metered. */
+  readonly decode: (bytes: Uint8Array, chance: Chance) => T | Promise<T>;
+  /** What must hold of the result. */
+  readonly check?: (result: T, bytes: Uint8Array, chance: Chance) => void;
   /** What is thrown for bytes that mean nothing. Default: nothing is. */
   readonly announced?: (error: unknown) => boolean;
-  /** Inputs in hexadecimal that failed once, or might. */
-  readonly corpus: readonly string[];
+  /** Inputs to run instead of `RUNS`: for what takes long. */
+  readonly runs?: number;
+  /** Large inputs, about 1 MiB each, that a decoder may take long for. */
+  readonly large?: readonly ((chance: Chance) => Uint8Array)[];
+  /** Instead of 10, with the reason beside it. */
+  readonly msPerMiB?: number;
 }
 
 /** A quarter of the inputs are legal, most are damaged legal ones, some are noise. */
-export function fuzz(target: FuzzTarget): void {
-  const seed = Number(process.env["FUZZ_SEED"] ?? Date.now() % 0x1_0000_0000);
-  console.log(`fuzz ${target.name}: ${RUNS} inputs, FUZZ_SEED=${seed}`);
-  const chance = new Chance(seed);
-  for (const hex of target.corpus) attempt(target, new Uint8Array(Buffer.from(hex, "hex")), chance, "corpus");
+export async function fuzz<T>(target: FuzzTarget<T>): Promise<void> {
+  const runs = Math.min(RUNS, target.runs ?? RUNS);
+  const chance = new Chance(SEED);
+  const began = performance.now();
+  for (const bytes of corpusOf(target.name)) await attempt(target, bytes, new Chance(1), "corpus", true);
+  await lengthsWithNothingBehind(target, chance);
+  for (const large of target.large ?? []) await largeInputs(target, large, chance);
   let last = target.make(chance);
   let refused = 0;
-  for (let i = 0; i < RUNS; i++) {
+  for (let i = 0; i < runs; i++) {
     const kind = chance.below(16);
     let bytes: Uint8Array;
     if (kind === 0) bytes = chance.bytes(chance.below(64));
@@ -117,36 +72,155 @@ export function fuzz(target: FuzzTarget): void {
       bytes = kind < 5 ? legal : damage(chance, legal, last);
       last = legal;
     }
-    if (!attempt(target, bytes, chance, `seed ${seed}, input ${i}`)) refused++;
+    const outcome = attempt(target, bytes, chance, `FUZZ_SEED=${SEED}, input ${i}`, i % METERED_ONE_IN === 0);
+    // A promise for each input would double the time of what needs none.
+    if (!(typeof outcome === "boolean" ? outcome : await outcome)) refused++;
   }
+  const seconds = ((performance.now() - began) / 1000).toFixed(1);
+  const why = runs < RUNS ? "since each takes long" : "the other runtime makes all of them";
+  const fewer = runs < WANTED_RUNS ? ` (of ${WANTED_RUNS}; ${why})` : "";
+  console.log(`fuzz ${target.name}: ${runs} inputs${fewer}, ${refused} refused, FUZZ_SEED=${SEED}, ${seconds} s`);
   // Otherwise the inputs are not what they are meant to be.
-  if (target.announced !== undefined) assert.ok(refused > RUNS / 10 && refused < RUNS * 0.9, `${refused} were refused`);
+  if (target.announced !== undefined && runs >= 1000) {
+    assert.ok(refused > runs / 10 && refused < runs * 0.9, `${refused} of ${runs} were refused`);
+  }
+}
+
+/** Each place of a legal input in turn announces 2 GB, with 10 bytes behind it. */
+async function lengthsWithNothingBehind<T>(target: FuzzTarget<T>, chance: Chance): Promise<void> {
+  for (let round = 0; round < 20; round++) {
+    const legal = target.make(chance);
+    for (let at = 0; at < Math.min(legal.length, 160); at++) {
+      const bytes = withLength(legal, at, 0x7fff_ffff, at % 2 === 0).slice(0, at + 14);
+      await attempt(target, bytes, chance, `2 GB announced at ${at}, FUZZ_SEED=${SEED}`, true);
+    }
+  }
+}
+
+async function largeInputs<T>(
+  target: FuzzTarget<T>,
+  make: (chance: Chance) => Uint8Array,
+  chance: Chance,
+): Promise<void> {
+  const legal = make(chance);
+  // How long it takes and what it asks for is what matters here.
+  const unchecked: FuzzTarget<T> = { ...target, check: () => {} };
+  for (let i = 0; i < 8; i++) {
+    const bytes = i < 2 ? legal : damage(chance, legal, legal);
+    await attempt(unchecked, bytes, chance, `large input ${i}, FUZZ_SEED=${SEED}`, i % 2 === 1);
+  }
 }
 
 /** `false`: refused as announced. */
-function attempt(target: FuzzTarget, bytes: Uint8Array, chance: Chance, what: string): boolean {
-  const tell = () => `${target.name}, ${what}: ${Buffer.from(bytes).toString("hex")}`;
+function attempt<T>(
+  target: FuzzTarget<T>,
+  bytes: Uint8Array,
+  chance: Chance,
+  what: string,
+  isMetered: boolean,
+): boolean | Promise<boolean> {
+  const before = chance.state;
   const start = performance.now();
-  let accepted = true;
-  try {
-    target.run(bytes, chance);
-  } catch (error) {
-    if (!target.announced?.(error)) throw new Error(`${(error as Error)?.stack ?? error}\n${tell()}`);
-    accepted = false;
-  }
-  // Generous, since anything may happen on a busy machine for a moment; a second look tells.
-  if (performance.now() - start > 10) {
-    let best = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < 3; i++) {
-      const again = performance.now();
-      try {
-        target.run(bytes, chance);
-      } catch {
-        // As above.
-      }
-      best = Math.min(best, performance.now() - again);
+  const refused = (error: unknown): boolean | Promise<boolean> => {
+    if (!target.announced?.(error)) throw told(error);
+    return inTime(false);
+  };
+  const accepted = (result: T): boolean | Promise<boolean> => {
+    const outcome = inTime(true);
+    try {
+      target.check?.(result, bytes, chance);
+    } catch (error) {
+      throw told(error);
     }
-    assert.ok(best < Math.max(10, (10 * bytes.length) / 2 ** 20), `took ${best} ms: ${tell()}`);
+    return outcome;
+  };
+  const inTime = (outcome: boolean): boolean | Promise<boolean> => {
+    if (isMetered || performance.now() - start <= limitMs(target, bytes)) return outcome;
+    return lookAgain(target, bytes, before, what, outcome);
+  };
+  const told = (error: unknown) => new Error(`${(error as Error)?.stack ?? error}\n${tell(target, bytes, what)}`);
+  const decode = () => target.decode(bytes, chance);
+  let decoded: T | Promise<T>;
+  try {
+    decoded = isMetered ? meteredDecode(bytes, decode) : decode();
+  } catch (error) {
+    return refused(error);
   }
+  return decoded instanceof Promise ? decoded.then(accepted, refused) : accepted(decoded);
+}
+
+function meteredDecode<T>(bytes: Uint8Array, decode: () => T | Promise<T>): T | Promise<T> {
+  return metered(decode, (asked, largest) => {
+    if (asked <= ALLOCATED_FREE + ALLOCATED_A_BYTE * bytes.length) return;
+    throw new Error(`${bytes.length} bytes made it ask for ${asked} bytes, ${largest} at once`);
+  });
+}
+
+async function lookAgain<T>(
+  target: FuzzTarget<T>,
+  bytes: Uint8Array,
+  chanceState: number,
+  what: string,
+  accepted: boolean,
+): Promise<boolean> {
+  let best = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 5 && best > limitMs(target, bytes); i++) {
+    const chance = new Chance(chanceState);
+    const again = performance.now();
+    // Others take the machine away for a while, but not what this process has used of it.
+    const used = process.cpuUsage();
+    try {
+      await target.decode(bytes, chance);
+    } catch {
+      // As before.
+    }
+    const { user, system } = process.cpuUsage(used);
+    best = Math.min(best, performance.now() - again, (user + system) / 1000);
+  }
+  assert.ok(best <= limitMs(target, bytes), `took ${best} ms for ${bytes.length} bytes: ${tell(target, bytes, what)}`);
   return accepted;
+}
+
+function limitMs<T>(target: FuzzTarget<T>, bytes: Uint8Array): number {
+  return Math.max(SLOW_MS, ((target.msPerMiB ?? SLOW_MS) * bytes.length) / 2 ** 20);
+}
+
+function tell<T>(target: FuzzTarget<T>, bytes: Uint8Array, what: string): string {
+  const hex = Buffer.from(bytes.subarray(0, SHOWN_BYTES_MAX)).toString("hex") || "-";
+  const cut = bytes.length > SHOWN_BYTES_MAX ? ` (the first ${SHOWN_BYTES_MAX} bytes of ${bytes.length})` : "";
+  return `${target.name}, ${what}; for ${corpusFile(target.name)}:\n${hex} # what it did${cut}`;
+}
+
+function corpusFile(name: string): string {
+  return `test/fuzz/corpus/${name.replaceAll(" ", "_")}.hex`;
+}
+
+/** A line is hexadecimal digits (`-`: no bytes at all), and a remark behind `#`. */
+function corpusOf(name: string): Uint8Array[] {
+  const path = join(import.meta.dirname, "../..", corpusFile(name));
+  if (!existsSync(path)) throw new Error(`there is no ${corpusFile(name)}; make it, if only with a remark`);
+  const lines = readFileSync(path, "utf8").split("\n");
+  const inputs = lines.map((line) => line.replace(/#.*/, "").trim()).filter((line) => line !== "");
+  return inputs.map((hex) => {
+    assert.match(hex, /^(-|([0-9a-f]{2})+)$/, `${corpusFile(name)} has a line that is not hexadecimal`);
+    return new Uint8Array(Buffer.from(hex === "-" ? "" : hex, "hex"));
+  });
+}
+
+function seed(): number {
+  const given = process.env["FUZZ_SEED"];
+  if (given !== undefined && given !== "now") return Number(given) >>> 0;
+  if (given === undefined) {
+    try {
+      const hash = execFileSync("git", ["rev-parse", "HEAD"], {
+        cwd: import.meta.dirname,
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      if (/^[0-9a-f]{40}/.test(hash)) return Number.parseInt(hash.slice(0, 8), 16);
+    } catch {
+      // A copy without its history, or a machine without git.
+    }
+  }
+  return Date.now() >>> 0;
 }

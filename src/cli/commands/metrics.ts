@@ -4,7 +4,7 @@ import type { Conn, Host } from "../../runtime/runtime.ts";
 import { FrameSplitter } from "../../wire/frame.ts";
 import { decodeMetrics, type MetricsMessage } from "../../wire/metrics.ts";
 import { addressOf, addressText, isGiven, type OptionSpec } from "../options.ts";
-import { complain, print, untilSignal } from "../terminal.ts";
+import { complain, jsonText, print, untilSignal } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
 
 const OPTIONS: readonly OptionSpec[] = [
@@ -101,7 +101,7 @@ function jsonLines(message: MetricsMessage): string[] {
     period_end_ns: String(message.periodEndNs),
     bins: Array.from(message.bins, number),
   };
-  return [`${JSON.stringify(object)}\n`];
+  return [`${jsonText(object)}\n`];
 }
 
 function textLines(message: MetricsMessage, peer: string): string[] {

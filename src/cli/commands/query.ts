@@ -1,7 +1,7 @@
 import { ConfigError, EXIT } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { ExternalRequest, ReceivedAnswer } from "../../wire/external.ts";
-import { ExternalClient, ExternalError } from "../external_client.ts";
+import { ExternalClient, ExternalError, fieldsOf } from "../external_client.ts";
 import { nearest } from "../nearest.ts";
 import {
   addressOf,
@@ -13,7 +13,7 @@ import {
   refuseUnknown,
   textOf,
 } from "../options.ts";
-import { print } from "../terminal.ts";
+import { jsonText, print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
 import { statusText } from "./query_status.ts";
 
@@ -159,9 +159,9 @@ function jsonOf(answer: ReceivedAnswer): string {
     case "cluster_status_query_response_not_initialized":
       return '{"processing_messages": false}\n';
     case "shrink_error_response":
-      return `${JSON.stringify({ error: answer.text })}\n`;
+      return `${jsonText({ error: answer.text })}\n`;
     default:
-      return `${JSON.stringify(answer.body)}\n`;
+      return `${jsonText(answer.body)}\n`;
   }
 }
 
@@ -173,19 +173,19 @@ function textOfAnswer(answer: ReceivedAnswer): string {
     case "shrink_error_response":
       return `${printable(answer.text, 4_096)}\n`;
     case "cluster_status_query_response": {
-      const { processing_messages, worker_count, worker_names } = answer.body as Record<string, unknown>;
+      const { processing_messages, worker_count, worker_names } = fieldsOf(answer.body);
       const names = Array.isArray(worker_names)
         ? worker_names.map((name) => `${printable(String(name))},`).join("")
         : "";
       return `Processing messages: ${processing_messages}, Worker count: ${worker_count}, Workers: |${names}|\n`;
     }
     case "source_ids_query_response": {
-      const { source_ids } = answer.body as Record<string, unknown>;
+      const { source_ids } = fieldsOf(answer.body);
       return Array.isArray(source_ids) ? source_ids.map((id) => `${printable(String(id))}\n`).join("") : "\n";
     }
     case "status_query_response":
       return statusText(answer.body);
     default:
-      return `${JSON.stringify(answer.body)}\n`;
+      return `${jsonText(answer.body)}\n`;
   }
 }

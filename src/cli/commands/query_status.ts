@@ -1,4 +1,5 @@
 import { printable } from "../../base/log.ts";
+import { jsonText } from "../terminal.ts";
 
 /** Nesting that is shown; what lies deeper is shown as JSON. */
 const DEPTH_MAX = 6;
@@ -38,5 +39,5 @@ function inline(value: unknown): string {
   if (typeof value === "string") return printable(value, 1_000);
   if (Array.isArray(value)) return value.length === 0 ? "none" : value.map((item) => inline(item)).join(", ");
   if (typeof value === "object" && value !== null && Object.keys(value).length === 0) return "none";
-  return JSON.stringify(value) ?? "-";
+  return jsonText(value);
 }

@@ -2,7 +2,7 @@ import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Host } from "../../runtime/runtime.ts";
 import type { ReceivedAnswer, ShrinkRequest } from "../../wire/external.ts";
-import { ExternalClient, ExternalError } from "../external_client.ts";
+import { ExternalClient, ExternalError, fieldsOf } from "../external_client.ts";
 import { addressOf, integerOf, isGiven, type OptionSpec, type ParsedArguments, required, textOf } from "../options.ts";
 import { print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
@@ -57,7 +57,7 @@ function readRequest(parsed: ParsedArguments): ShrinkRequest {
 async function tell(host: Host, answer: ReceivedAnswer): Promise<ExitStatus> {
   switch (answer.kind) {
     case "shrink_query_response": {
-      const { node_count, node_names } = answer.body as Record<string, unknown>;
+      const { node_count, node_names } = fieldsOf(answer.body);
       const names = Array.isArray(node_names) ? node_names.map((name) => `${printable(String(name))},`).join("") : "";
       await print(host, `Eligible for shrink: Node count: ${node_count}, Nodes: |${names}|\n`);
       return EXIT.done;

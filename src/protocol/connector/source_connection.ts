@@ -316,7 +316,9 @@ export class SourceConnection {
     this.closing = { code, text };
   }
 
+  /** Nothing follows an ERROR or a RESTART: an answer of the registry may come behind it. */
   #send(frame: ConnectorFrame): void {
+    if (this.#state === "closed") return;
     encodeConnectorFrame(frame, this.out);
   }
 }

@@ -21,6 +21,7 @@
  *
  * Requests for the registry are collected in `takeRequests`; answers come back through `answered`, in any later call.
  */
+import { ResilienceError } from "../../base/errors.ts";
 import type { Epoch } from "../../base/ids.ts";
 import { ByteReader } from "../../wire/byte_reader.ts";
 import { ByteWriter } from "../../wire/byte_writer.ts";
@@ -303,13 +304,16 @@ export class SourceStreams {
 /**
  * Reads what `snapshot` saved, in this or an earlier process.
  *
- * @throws {TypeError} When it is something else.
+ * @throws {ResilienceError} `position_invalid`: it is something else.
  */
 export function readSourcePosition(saved: unknown): SourcePosition | null {
   if (saved === null) return null;
-  const streams: unknown = (saved as Partial<SourcePosition>).streams;
+  const { streams } = (saved ?? {}) as Partial<SourcePosition>;
   if (streams instanceof Uint8Array && streams.length % SAVED_STREAM_BYTES === 0) return { streams };
-  throw new TypeError("Cannot seek a connector source: its position in the checkpoint is not a list of streams");
+  throw new ResilienceError(
+    "position_invalid",
+    "Cannot go on with the streams of a connector source: the saved position is not one of this version",
+  );
 }
 
 function high(point: Point): number {

@@ -12,6 +12,9 @@ import {
 
 /** How much is read at once. */
 const WINDOW_BYTES = 1024 * 1024;
+/** What a search for whole records may take checksums of: so many times the file, and at least so much. */
+const SEARCHED_TIMES = 2;
+const SEARCHED_BYTES_MIN = 256 * 1024;
 
 export interface ReadRecord extends RecordHeader {
   readonly kind: number;
@@ -36,6 +39,8 @@ export class SegmentReader {
   #window: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(this.#window.buffer);
   #windowAt = 0;
+  /** Bytes that `resync` has taken checksums of. */
+  #searched = 0;
 
   private constructor(file: DiskFile, length: number) {
     this.#file = file;
@@ -99,12 +104,22 @@ export class SegmentReader {
     }
   }
 
-  /** Looks for a whole record behind a bad place, byte by byte; `null`: there is none up to the end. */
-  async resync(): Promise<ReadRecord | null> {
+  /**
+   * Looks for a whole record behind a bad place, byte by byte; `null`: there is none up to the end. `cannot_tell`: so much
+   * looks like the beginning of a record and is none that the search was given up (a state may hold anything, also what
+   * looks like a segment).
+   */
+  async resync(): Promise<ReadRecord | "cannot_tell" | null> {
     for (this.offset++; this.offset + RECORD_HEADER_BYTES <= this.length; this.offset++) {
       if (!this.#has(this.offset, 4))
         await this.#ensure(this.offset, Math.min(WINDOW_BYTES, this.length - this.offset));
       if (this.#view.getUint32(this.offset - this.#windowAt) !== RECORD_MARK) continue;
+      const rest = this.length - this.offset;
+      await this.#ensure(this.offset, RECORD_HEADER_BYTES);
+      const header = decodeRecordHeader(this.#view, this.offset - this.#windowAt);
+      if (header === null || header.bodyBytes > rest) continue;
+      this.#searched += header.bodyBytes;
+      if (this.#searched > SEARCHED_TIMES * this.length + SEARCHED_BYTES_MIN) return "cannot_tell";
       const found = await this.next();
       if (found.outcome === "record") return found.record;
     }

@@ -2,7 +2,7 @@
 //
 //   V1. Only the newest segment may end in what cannot be read: the next one is begun after everything before is durable.
 //   V2. In the newest one, what cannot be read is a torn tail, unless some record behind it tells that it was durable
-//       when that one was written: then it is damage, and refused.
+//       when that one was written: then it is damage, and refused. So it is when that cannot be told.
 //   V3. What the last end needs must be there, from its base on. Segments before that are leftovers, whatever is in them.
 
 import type { Epoch, Generation } from "../../base/ids.ts";
@@ -66,7 +66,11 @@ export interface ReadSegment {
   /** Of the last whole record in order, or of what the header says is before. */
   readonly sequence: number;
   readonly checksum: number;
-  readonly bad: { readonly offset: number; readonly why: string; readonly wasDurable: boolean } | null;
+  readonly bad: {
+    readonly offset: number;
+    readonly why: string;
+    readonly wasDurable: "yes" | "no" | "cannot_tell";
+  } | null;
   readonly lostEpochs: readonly Epoch[];
 }
 
@@ -129,8 +133,12 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
 
 /** What is wrong with a segment that cannot be excused by a power cut. */
 function faultOf({ bad }: ReadSegment, isNewest: boolean): { offset: number; why: string } | null {
-  if (bad === null || (isNewest && !bad.wasDurable)) return null;
-  const proof = isNewest ? "what was written later says that it was whole" : "there are later segments";
+  if (bad === null || (isNewest && bad.wasDurable === "no")) return null;
+  const proof = !isNewest
+    ? "there are later segments"
+    : bad.wasDurable === "yes"
+      ? "what was written later says that it was whole"
+      : "too much behind it looks like records to tell whether any of them is whole";
   return { offset: bad.offset, why: `${bad.why}, and ${proof}` };
 }
 
@@ -191,20 +199,20 @@ async function readRecords(
     header = start.header;
     if (identity !== null) checkIdentity(path, header, identity);
     if (header.number !== number) throw damagedSegment(path, 0, `it is a copy of ${segmentName(header.number)}`);
-  } else bad = { offset: 0, why: start.why, wasDurable: false };
+  } else bad = { offset: 0, why: start.why, wasDurable: "no" };
   let sequence = header?.previousSequence ?? sequenceBefore;
   let checksum = header?.previousChecksum ?? 0;
   while (bad === null) {
     const read = await reader.next();
     if (read.outcome === "end") break;
     if (read.outcome === "bad") {
-      bad = { offset: read.offset, why: read.why, wasDurable: false };
+      bad = { offset: read.offset, why: read.why, wasDurable: "no" };
       break;
     }
     const { record } = read;
     if (record.sequence !== sequence + 1) {
       const why = `record ${record.sequence} stands where record ${sequence + 1} belongs`;
-      bad = { offset: record.offset, why, wasDurable: true };
+      bad = { offset: record.offset, why, wasDurable: "yes" };
       break;
     }
     sequence = record.sequence;
@@ -215,11 +223,15 @@ async function readRecords(
   if (bad !== null) {
     // A torn tail may hold whole records too: a power cut keeps what it likes of what was not durable.
     for (let found = await reader.resync(); found !== null; found = await reader.resync()) {
+      if (found === "cannot_tell") {
+        bad = { ...bad, wasDurable: "cannot_tell" };
+        break;
+      }
       reader.offset = found.end - 1;
       written = Math.max(written, found.epoch);
       if (found.kind === RECORD.end) lostEpochs.push(found.epoch);
       if (found.securedSequence <= sequence) continue;
-      bad = { ...bad, wasDurable: true };
+      bad = { ...bad, wasDurable: "yes" };
       break;
     }
   }

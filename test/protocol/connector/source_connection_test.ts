@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ResilienceError } from "../../../src/base/errors.ts";
 import { readSourcePosition } from "../../../src/protocol/connector/source_streams.ts";
 import { decodeCbor, encodeCbor } from "../../../src/wire/cbor.ts";
 import { type ConnectorFrame, NOTHING_COVERED } from "../../../src/wire/connector.ts";
@@ -293,6 +294,6 @@ test("without checkpoints only an end of stream is acknowledged, at once", () =>
 test("a position that is none is refused in words", () => {
   assert.equal(readSourcePosition(null), null);
   for (const saved of [{}, { streams: 1 }, { streams: [] }, { streams: new Uint8Array(17) }, "x", undefined]) {
-    assert.throws(() => readSourcePosition(saved), TypeError);
+    assert.throws(() => readSourcePosition(saved), ResilienceError);
   }
 });
