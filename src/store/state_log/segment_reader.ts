@@ -12,6 +12,7 @@ import {
 
 /** How much is read at once. */
 const WINDOW_BYTES = 1024 * 1024;
+const RECORD_MARK_FIRST = RECORD_MARK >>> 24;
 /** What a search for whole records may take checksums of: so many times the file, and at least so much. */
 const SEARCHED_TIMES = 2;
 const SEARCHED_BYTES_MIN = 256 * 1024;
@@ -113,7 +114,15 @@ export class SegmentReader {
     for (this.offset++; this.offset + RECORD_HEADER_BYTES <= this.length; this.offset++) {
       if (!this.#has(this.offset, 4))
         await this.#ensure(this.offset, Math.min(WINDOW_BYTES, this.length - this.offset));
-      if (this.#view.getUint32(this.offset - this.#windowAt) !== RECORD_MARK) continue;
+      const from = this.offset - this.#windowAt;
+      const at = this.#window.indexOf(RECORD_MARK_FIRST, from);
+      // A mark may begin in the last three bytes of the window: they are looked at again in the next one.
+      const next = at < 0 ? this.#window.length - 3 : Math.min(at, this.#window.length - 3);
+      if (next > from) {
+        this.offset = this.#windowAt + next - 1;
+        continue;
+      }
+      if (this.#view.getUint32(from) !== RECORD_MARK) continue;
       const rest = this.length - this.offset;
       await this.#ensure(this.offset, RECORD_HEADER_BYTES);
       const header = decodeRecordHeader(this.#view, this.offset - this.#windowAt);
