@@ -47,7 +47,9 @@ function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | 
     const hit = failpoints.find((failpoint) => failpoint.point === point && failpoint.n === n);
     report({ kind: "passed", point, stops: hit?.action === "stop" });
     if (hit?.action === "kill") endHere("SIGKILL", 60_000);
-    if (hit?.action === "stop") endHere("SIGSTOP", 20);
+    if (hit?.action !== "stop") return;
+    endHere("SIGSTOP", 20);
+    report({ kind: "continued" });
   };
   const observable = (read: () => WorkerStatus): void => {
     if (settings === null) return;

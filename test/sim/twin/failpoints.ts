@@ -39,6 +39,8 @@ export interface TwinSettings {
 export type TwinReport =
   /** It got to a point that it was asked about. */
   | { readonly kind: "passed"; readonly point: CrashPoint; readonly stops: boolean }
+  /** It had stopped itself, and was told to go on. */
+  | { readonly kind: "continued" }
   | { readonly kind: "disk"; readonly id: number; readonly operation: DiskOperation; readonly path: string }
   | ({ readonly kind: "status" } & WorkerStatus);
 

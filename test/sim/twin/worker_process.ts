@@ -13,6 +13,7 @@ import { REPORT_PREFIX, type TwinOrder, type TwinReport } from "./failpoints.ts"
 
 /** What it said of itself counts for so long. */
 const STATUS_MS_MAX: Millis = 1_000;
+const GO_ON_MS: Millis = 5;
 const OUTPUT_KEPT_MAX = 64 * 1024;
 
 export interface WorkerCommand {
@@ -37,6 +38,7 @@ export class WorkerProcess implements StageProcess {
   #alive = true;
   #exited: { readonly status: number } | null = null;
   #killed = false;
+  #holdsItself = false;
   #signalled = false;
   #failure: LogLine | null = null;
   #status: { readonly at: Millis; readonly status: WorkerStatus } | null = null;
@@ -80,7 +82,7 @@ export class WorkerProcess implements StageProcess {
     this.#send("SIGSTOP");
     this.#paused = setTimeout(() => {
       this.#paused = null;
-      this.#send("SIGCONT");
+      this.#goOn();
     }, durationMs);
   }
 
@@ -116,6 +118,12 @@ export class WorkerProcess implements StageProcess {
     });
   }
 
+  /** It says that it stops itself before it does: what comes too early is said again. */
+  #goOn(): void {
+    this.#send("SIGCONT");
+    if (this.#holdsItself && this.#alive && this.#paused === null) setTimeout(() => this.#goOn(), GO_ON_MS);
+  }
+
   #send(name: NodeJS.Signals): void {
     const child = this.#child;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
@@ -149,8 +157,13 @@ export class WorkerProcess implements StageProcess {
       void this.#disk(report.operation, report.path).then((code) => this.order({ kind: "disk", id: report.id, code }));
       return;
     }
+    if (report.kind === "continued") {
+      this.#holdsItself = false;
+      return;
+    }
+    this.#holdsItself = report.stops;
     this.#watch.hooks.reached(report.point);
-    if (report.stops && this.#paused === null) this.#send("SIGCONT");
+    if (report.stops && this.#paused === null) this.#goOn();
   }
 
   #fresh(): WorkerStatus | null {
