@@ -11,7 +11,8 @@
  *   Y2. Above `queueBytesMax` of output that waits it is blocked, at half of it free again. Absent counts as slow: it is
  *       ready from the start, and takes what fits.
  *   Y3. An introduction that takes more than 10 seconds is given up. A vote may take as long as the checkpoint.
- *   Y4. Without checkpoints nothing is ever committed: what the system had taken when a connection is lost may be missing.
+ *   Y4. At a stop the sink has to show that it has heard of the last commit: the connection is made anew, and it lists nothing.
+ *   Y5. Without checkpoints nothing is ever committed: what the system had taken when a connection is lost may be missing.
  */
 import { showAddress } from "../base/address.ts";
 import { ResilienceError } from "../base/errors.ts";
@@ -106,6 +107,8 @@ export class ConnectorSinkConnector implements SinkConnector {
   /** Tries in a row that did not come to the end of an introduction. */
   #failures = 0;
   #closing: (() => void) | null = null;
+  /** Y4: there was a commit since the end. */
+  #confirming = false;
   everConnected = false;
   finished = false;
   bytesSent = 0;
@@ -130,7 +133,10 @@ export class ConnectorSinkConnector implements SinkConnector {
       },
       prepare: (epoch) => this.#with((commit) => commit.prepare(epoch)),
       snapshot: (): SinkPosition => ({ version: 1, offset: this.#commit?.written ?? 0 }),
-      commit: (epoch) => this.#with((commit) => commit.commit(epoch)),
+      commit: (epoch) => {
+        this.#confirming ||= this.#ending;
+        this.#with((commit) => commit.commit(epoch));
+      },
       abort: (epoch) => this.#with((commit) => commit.abort(epoch)),
       rollBack: (epoch, position) => this.#rollBack(epoch, position === null ? 0 : readOffset(this.name, position)),
     };
@@ -247,7 +253,7 @@ export class ConnectorSinkConnector implements SinkConnector {
     if (commit === null || this.#placed === null || state.kind === "ended") return true;
     if (state.kind === "connected" && state.connection.writing !== null) return false;
     if (!this.#options.checkpoints) return true;
-    return commit.out.length === 0 && !commit.undecided;
+    return commit.out.length === 0 && !(this.#confirming ? commit.unconfirmed : commit.undecided);
   }
 
   // Epochs.
@@ -264,6 +270,7 @@ export class ConnectorSinkConnector implements SinkConnector {
     this.#placed = { epoch, offset };
     this.#held.reset(offset);
     this.#ending = false;
+    this.#confirming = false;
     this.finished = false;
     const commit = this.#commit;
     if (commit === null) return;
@@ -487,14 +494,18 @@ export class ConnectorSinkConnector implements SinkConnector {
       return connection.conn.end();
     }
     // What is not committed by now is of no use.
-    if (this.#closing !== null) return;
-    const frames = from < commit.sendable ? this.#held.frames(commit.sendable) : null;
+    const mayGo = this.#closing === null && from < commit.sendable;
+    const frames = mayGo ? this.#held.frames(commit.sendable) : null;
     if (frames !== null) {
       commit.gaveOut(frames.through);
       this.#held.release(commit.keptFrom);
       return this.#write(connection, { bytes: frames.bytes, from, isOutput: true });
     }
     if (this.#ending && !this.#options.checkpoints && commit.introduced) this.#finish(connection);
+    if (!this.#confirming || commit.phase !== "ready" || !commit.unconfirmed || commit.undecided) return;
+    commit.confirm();
+    this.#settle(commit, false);
+    this.#advance();
   }
 
   #write(connection: Connection, writing: NonNullable<Connection["writing"]>): void {

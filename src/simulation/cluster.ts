@@ -12,6 +12,7 @@ import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
 import { runStranger } from "./environment/stranger.ts";
+import { TwoPhaseHost } from "./environment/two_phase_host.ts";
 import { LengthCuts } from "./length_cuts.ts";
 import {
   type CommandRecord,
@@ -32,6 +33,7 @@ import {
   generatedId,
   INPUT_FILE,
   inputText,
+  isExact,
   OUTPUT_FOLDER,
   SUITE,
   type SuiteApplication,
@@ -85,6 +87,7 @@ export class SimulatedCluster {
   readonly #workerOfIp = new Map<string, WorkerName>();
   #sink: { readonly process: StageProcess; readonly sink: PlainSink } | null = null;
   #sinkPaused = false;
+  readonly #twoPhase: TwoPhaseHost | null;
   #sendersLeft = 0;
 
   constructor(scenario: Scenario, stage: Stage, hooks: ClusterHooks) {
@@ -103,6 +106,8 @@ export class SimulatedCluster {
       if (this.suite.files) machine.disk.put(INPUT_FILE, new TextEncoder().encode(inputText(name, scenario)));
     }
     this.#sinkMachine = this.world.host(SINK);
+    this.#twoPhase =
+      this.suite.commits === true ? new TwoPhaseHost(this.#sinkMachine, this.world, this.observation) : null;
     this.#operatorMachine = this.world.host("operator");
     this.#strangerMachine = this.world.host("stranger");
     this.#newcomerMachine = this.world.host(NEWCOMER);
@@ -230,19 +235,11 @@ export class SimulatedCluster {
       .filter((path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/"));
   }
 
-  /** Whoever reads the output of `transfers` at this moment. */
-  #readFiles(): void {
+  /** Whoever reads the output at this moment. */
+  #readVisible(): void {
     let count = 0;
-    for (const [name, { disk }] of this.machines) {
-      const text = disk
-        .paths()
-        .filter(
-          (path) =>
-            path.startsWith(`${OUTPUT_FOLDER}/`) && !path.startsWith(`${OUTPUT_FOLDER}/.`) && !path.endsWith("/"),
-        )
-        .sort()
-        .map((path) => new TextDecoder().decode(disk.peek(path)!))
-        .join("");
+    for (const name of this.names) {
+      const text = this.#twoPhase === null ? this.#filesText(name) : this.#twoPhase.visible(name);
       this.observation.visible.set(name, text);
       for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) count++;
     }
@@ -251,11 +248,23 @@ export class SimulatedCluster {
     this.#hooks.lineReceived(count);
   }
 
+  #filesText(name: WorkerName): string {
+    const { disk } = this.machines.get(name)!;
+    return disk
+      .paths()
+      .filter(
+        (path) => path.startsWith(`${OUTPUT_FOLDER}/`) && !path.startsWith(`${OUTPUT_FOLDER}/.`) && !path.endsWith("/"),
+      )
+      .sort()
+      .map((path) => new TextDecoder().decode(disk.peek(path)!))
+      .join("");
+  }
+
   /** Once a virtual second: what each worker says, and who died without a word. */
   sample(): void {
     const timeMs = this.world.now();
     this.observation.timeMs = timeMs;
-    if (this.suite.files) this.#readFiles();
+    if (isExact(this.suite)) this.#readVisible();
     for (const [worker, running] of this.#running) {
       if (!running.process.alive) {
         this.#ended(running, "exit", running.process.exited?.status ?? null);
@@ -389,7 +398,7 @@ export class SimulatedCluster {
       if (!code.startsWith("phase_")) return;
       record.phase = Number(code.slice("phase_".length));
       record.phaseMs = timeMs;
-      if (record.phase === 4 && this.suite.sources.length === 0 && !this.suite.files) this.#generatorOpened(record);
+      if (record.phase === 4 && this.suite.sources.length === 0 && !isExact(this.suite)) this.#generatorOpened(record);
     };
     return { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") };
   }
@@ -487,6 +496,7 @@ export class SimulatedCluster {
   // The sink.
 
   openSink(): void {
+    if (this.#twoPhase !== null) return this.#twoPhase.open(PORTS.sink);
     if (this.#sink !== null) return;
     const sink = new PlainSink({
       opened: (peer) => this.#sinkOpened(peer.host),
@@ -502,6 +512,7 @@ export class SimulatedCluster {
 
   /** As if its process had been killed. */
   closeSink(): boolean {
+    if (this.#twoPhase !== null) return this.#twoPhase.close();
     if (this.#sink === null) return false;
     this.#sink.process.kill();
     this.#sink = null;
@@ -513,6 +524,7 @@ export class SimulatedCluster {
 
   pauseSink(paused: boolean): void {
     this.#sinkPaused = paused;
+    this.#twoPhase?.pause(paused);
     if (paused) this.#sink?.sink.pause();
     else this.#sink?.sink.resume();
   }
@@ -549,7 +561,7 @@ export class SimulatedCluster {
 
   /** Have all senders of the scenario handed over their records, or all generators made them? */
   get inputDone(): boolean {
-    if (this.suite.files) return this.observation.lineCount === this.scenario.messages * this.names.length;
+    if (isExact(this.suite)) return this.observation.lineCount === this.scenario.messages * this.names.length;
     if (this.suite.sources.length > 0) return this.#sendersLeft === 0;
     return this.names.every((name) => {
       const process = this.observation.latest(name);

@@ -32,6 +32,7 @@ const EXPECTED: readonly OracleId[] = [
   "O-STAYUP",
   "O-MEM",
   "O-AUTH",
+  "O-2PC",
 ];
 
 const FORMING_MS = 2_000;

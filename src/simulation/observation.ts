@@ -4,6 +4,7 @@
  */
 import type { WorkerName } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
+import type { SinkLogEntry } from "./environment/sink_book.ts";
 import type { CommandName, FaultKind, StrangerKind } from "./scenario.ts";
 
 /** Why a process ended. `exit`: by itself, with a status. */
@@ -197,6 +198,13 @@ export interface RichStatus {
   readonly channels: readonly Readonly<Record<string, unknown>>[];
 }
 
+/** What a sink that commits in two phases wrote into its log, as it wrote it. A power cut may have taken it back. */
+export interface TransactionRecord {
+  readonly timeMs: Millis;
+  readonly worker: WorkerName;
+  readonly entry: SinkLogEntry;
+}
+
 /** How the run was wound up, after everything was mended. */
 export interface Ending {
   /** Everything was mended: power, network, disks, the sink; and every worker started. */
@@ -224,6 +232,9 @@ export class Observation {
   readonly log: LogEntry[] = [];
   readonly commands: CommandRecord[] = [];
   readonly strangers: StrangerRecord[] = [];
+  readonly transactions: TransactionRecord[] = [];
+  /** A worker has broken the protocol of such a sink, which insists: it has ended. */
+  readonly sinkRefusals: { readonly timeMs: Millis; readonly worker: WorkerName; readonly text: string }[] = [];
   readonly newcomers: NewcomerRecord[] = [];
   readonly faults: FaultRecord[] = [];
   readonly samples: Sample[] = [];
@@ -237,9 +248,9 @@ export class Observation {
   readonly passed = new Map<string, number>();
   /** Rejections nobody handled and exceptions nobody caught, of the code under test. */
   readonly uncaught: { readonly timeMs: Millis; readonly worker: WorkerName | null; readonly text: string }[] = [];
-  /** Lines at the sink so far; of files, lines that are visible. */
+  /** Lines at the sink so far; where output is exactly once, lines that are visible. */
   lineCount = 0;
-  /** What is visible in the output folder of each machine: its files, in the order of their names. */
+  /** What is visible of each worker's output: files in the order of their names, or what the sink was told to commit. */
   readonly visible = new Map<WorkerName, string>();
   /** By stateful stage and key: who has processed it, as the application saw it, the earliest first. */
   readonly owners: Map<string, KeySpan[]>[] = [];

@@ -335,6 +335,7 @@ function hashRun(traceHash: string, observation: Observation): string {
     for (const line of lines) mix(line);
     mix(end ?? "open");
   }
+  for (const { worker, entry } of observation.transactions) mix(`${worker} ${JSON.stringify(entry)}`);
   for (const { code, text } of observation.log) mix(`${code} ${text}`);
   for (const { status } of observation.processes) mix(String(status));
   return (a >>> 0).toString(16).padStart(8, "0") + (b >>> 0).toString(16).padStart(8, "0");

@@ -27,12 +27,21 @@ export const ORACLE_IDS = [
   "O-STAYUP",
   "O-MEM",
   "O-AUTH",
+  "O-2PC",
   "O-DET",
   "O-REACH",
 ] as const;
 export type OracleId = (typeof ORACLE_IDS)[number];
 
-export const APPLICATION_NAMES = ["last_four", "two_hops", "merge_two", "rebalance", "generated", "transfers"] as const;
+export const APPLICATION_NAMES = [
+  "last_four",
+  "two_hops",
+  "merge_two",
+  "rebalance",
+  "generated",
+  "transfers",
+  "two_phase",
+] as const;
 export type ApplicationName = (typeof APPLICATION_NAMES)[number];
 
 export interface Scenario {
@@ -50,7 +59,8 @@ export interface Scenario {
   readonly senders: readonly SenderPlan[];
   /** When each worker starts, in the order of workers. Default: all at 0. */
   readonly starts?: readonly Millis[];
-  /** A checkpoint so often. Default: none at all. Only of `generated` and `transfers`, whose input can be read again. */
+  /** A checkpoint so often. Default: none at all. Only of `generated`, `transfers` and `two_phase`, whose input can be
+   * read again. */
   readonly checkpointMs?: Millis;
   readonly limits?: Partial<Limits>;
   readonly network?: Partial<NetworkOptions>;
@@ -482,11 +492,16 @@ export function checkScenario(value: unknown): Scenario {
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
   const scenario = value as Scenario;
   const { application, checkpointMs } = scenario;
-  if (checkpointMs !== undefined && application !== "generated" && application !== "transfers") {
-    throw invalid("checkpointMs", checkpointMs, "checkpoints are simulated with generated and transfers only");
+  const isExact = application === "transfers" || application === "two_phase";
+  if (checkpointMs !== undefined && application !== "generated" && !isExact) {
+    throw invalid(
+      "checkpointMs",
+      checkpointMs,
+      "checkpoints are simulated with generated, transfers and two_phase only",
+    );
   }
-  if (checkpointMs === undefined && application === "transfers") {
-    throw invalid("checkpointMs", null, "transfers are simulated with checkpoints only");
+  if (checkpointMs === undefined && isExact) {
+    throw invalid("checkpointMs", null, "transfers and two_phase are simulated with checkpoints only");
   }
   return scenario;
 }

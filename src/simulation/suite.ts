@@ -6,6 +6,7 @@
  * key the values 1, 2, 3, ... So a line tells what it is made of, and what is missing, doubled or out of order shows.
  */
 import { type Application, application } from "../api/application.ts";
+import { connectorSink } from "../api/connector_sink.ts";
 import { fileSink } from "../api/file_sink.ts";
 import { fileSource } from "../api/file_source.ts";
 import { framed, lines as framedLines } from "../api/framing.ts";
@@ -32,6 +33,8 @@ export interface SuiteApplication {
   readonly inputKey: (outputKey: string) => string;
   /** It reads a file of each worker's machine, and writes files there. */
   readonly files: boolean;
+  /** Its sink is a program that commits in two phases. */
+  readonly commits?: true;
   /** Lines of a key come in the order of its values. */
   readonly ordered: boolean;
   /** Lines are windows: `key a b c d`. */
@@ -232,30 +235,31 @@ const REBALANCE: SuiteApplication = {
   model: (key, values) => values.map((value, i) => `${key} ${value} ${i + 1}`),
 };
 
+function generatedNumbers(keys: number, messages: number) {
+  return generatorSource({
+    initial: ({ worker }) => {
+      if (messages === 0) return undefined;
+      const records = beginSequence(generatedId(worker), keys);
+      return { left: messages - 1, records, record: nextRecord(records) };
+    },
+    next: (state) => {
+      if (state.left === 0) return undefined;
+      state.left--;
+      state.record = nextRecord(state.records);
+      return state;
+    },
+    emit: (state) => state.record,
+    rate: GENERATOR_RATE,
+  });
+}
+
 /** Each worker makes its own input. A worker that starts again makes it from the beginning. */
 const GENERATED: SuiteApplication = {
   name: "generated",
   sources: [],
   build: ({ keys, messages }, watch = UNWATCHED) =>
     application("Generated", () =>
-      source(
-        "numbers",
-        generatorSource({
-          initial: ({ worker }) => {
-            if (messages === 0) return undefined;
-            const records = beginSequence(generatedId(worker), keys);
-            return { left: messages - 1, records, record: nextRecord(records) };
-          },
-          next: (state) => {
-            if (state.left === 0) return undefined;
-            state.left--;
-            state.record = nextRecord(state.records);
-            return state;
-          },
-          emit: (state) => state.record,
-          rate: GENERATOR_RATE,
-        }),
-      )
+      source("numbers", generatedNumbers(keys, messages))
         .keyBy((record) => record.key)
         .toStateful("last four", lastFour(watch(0)))
         .to("line", windowLine)
@@ -270,6 +274,37 @@ const GENERATED: SuiteApplication = {
   windows: true,
   model: windowModel,
 };
+
+/** Each worker makes its own input, two states are on the way, and what comes out counts at a sink that commits in two phases. */
+const TWO_PHASE: SuiteApplication = {
+  name: "two_phase",
+  sources: [],
+  build: ({ keys, messages }, watch = UNWATCHED) =>
+    application("Two phases", () =>
+      source("numbers", generatedNumbers(keys, messages))
+        .keyBy((record) => record.key)
+        .toStateful("first", lastFour(watch(0)))
+        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
+        .keyBy((record) => record.key)
+        .toStateful("second", lastFour(watch(1)))
+        .to("line", windowLine)
+        .toSink(connectorSink({ encode: (line) => `${line}\n` })),
+    ),
+  path: (key) => [key, `${key}'`],
+  stateKeys: (key) => [key, `${key}'`],
+  outputKey: (key) => `${key}'`,
+  inputKey: (key) => key.slice(0, -1),
+  files: false,
+  commits: true,
+  ordered: true,
+  windows: true,
+  model: (key, values) => windowModel(`${key}'`, values),
+};
+
+/** Is its output exactly once, and in `Observation.visible`? */
+export function isExact(suite: SuiteApplication): boolean {
+  return suite.files || suite.commits === true;
+}
 
 /** From a file of each machine to files of each machine, with two states on the way: nothing is lost or doubled. */
 const TRANSFERS: SuiteApplication = {
@@ -330,4 +365,5 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   rebalance: REBALANCE,
   generated: GENERATED,
   transfers: TRANSFERS,
+  two_phase: TWO_PHASE,
 };

@@ -72,13 +72,17 @@ class Bench {
       this.sink.flush();
     }
     await settled();
+    await this.introduce(...open);
+    assert.ok(this.sink.connected);
+    return this;
+  }
+
+  async introduce(...open: string[]): Promise<void> {
     await this.takeAll();
     const list = this.sent().at(-1)!;
     await this.deliver({ kind: "ok", credits: 500 }, { kind: "notify_ack", success: true, stream: 1n, point: 0n });
     const request = BigInt(list.split(" ")[1]!);
     await this.transaction({ kind: "uncommitted", request, ids: open.map((epoch) => `${OUTPUT}:c_id=${epoch}`) });
-    assert.ok(this.sink.connected);
-    return this;
   }
 
   give(...texts: string[]): void {
@@ -344,7 +348,7 @@ test("more output than is kept, and a lost connection: the vote asks for a rollb
   assert.deepEqual(bench.sent(), ["0 1234\n"]);
 });
 
-test("at the end it is finished when all is sent; a close waits until the verdict is out", async () => {
+test("at the end it is finished when all is sent; then it waits until the sink shows that it has heard the last verdict", async () => {
   const bench = await new Bench().ready();
   bench.give("a\n");
   bench.sink.end();
@@ -356,15 +360,20 @@ test("at the end it is finished when all is sent; a close waits until the verdic
   await bench.vote(1, true);
   bench.sink.transactions!.commit(1);
   let closed = false;
+  assert.equal(bench.sink.transactions!.settled, false);
   const closing = bench.sink.close(1_000).then(() => {
     closed = true;
   });
-  await settled();
-  assert.equal(closed, false);
   await bench.takeAll();
-  await closing;
   assert.deepEqual(bench.sent(), ["0 a\n", "phase1 0 2", "phase2 true"]);
   assert.equal(bench.conn.ended, true);
+  assert.equal(bench.sink.transactions!.settled, false);
+  await bench.conn.deliver(null);
+  await bench.clock.advance(250);
+  assert.equal(closed, false);
+  await bench.introduce();
+  assert.equal(bench.sink.transactions!.settled, true);
+  await closing;
   assert.equal(bench.log.count("sink_undecided"), 0);
 });
 

@@ -1,4 +1,5 @@
 /** The oracles that are asked of every run. */
+import { o2pc } from "../../src/simulation/oracles/o_2pc.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oLive } from "../../src/simulation/oracles/o_live.ts";
@@ -24,4 +25,5 @@ export const ORACLES: readonly Oracle[] = [
   oLin,
   oMem,
   oAuth,
+  o2pc,
 ];

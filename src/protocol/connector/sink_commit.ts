@@ -158,6 +158,11 @@ export class SinkCommit {
     return first !== undefined && first.phase !== "waiting";
   }
 
+  /** May the sink not have heard a verdict that it was told on this connection? Only the next introduction tells. */
+  get unconfirmed(): boolean {
+    return this.#link.kind === "ready" ? this.#askedHere : this.#mayBeOpen;
+  }
+
   takeEffects(): readonly SinkEffect[] {
     if (this.#effects.length === 0) return NO_EFFECTS;
     const effects = this.#effects;
@@ -255,6 +260,11 @@ export class SinkCommit {
   /** What its owner can't put up with. */
   giveUp(code: string, text: string): void {
     this.#close(code, text, true);
+  }
+
+  /** Nothing answers a verdict: what the sink lists on another connection shows whether it has heard it. */
+  confirm(): void {
+    this.#close("sink_asked_again", "the next one shows whether it has heard the last verdict", false);
   }
 
   // Epochs.

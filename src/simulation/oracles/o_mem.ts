@@ -27,6 +27,9 @@ const LINKS = 3;
 const STRANGER_MS = 61_000;
 const FLOOD = 80;
 
+/** Output that is kept for a sink that commits in two phases. */
+const KEPT_BYTES_MAX = 64 << 20;
+
 /** One is always on its way, and the next ones when it is not acknowledged yet. */
 const BARRIER_BYTES = 3 * 36;
 
@@ -51,7 +54,8 @@ function capsOf(scenario: Scenario): Caps {
   return {
     unackedBytes: Math.min(limits.linkUnackedBytes, credit) + onTop,
     heldBytes: credit + onTop,
-    queuedBytes: limits.sinkQueueBytes + onTop,
+    // On a new connection all that is not committed waits again.
+    queuedBytes: limits.sinkQueueBytes + onTop + (suite.commits === true ? KEPT_BYTES_MAX : 0),
     descriptorsAtRest,
     descriptors: descriptorsAtRest + LINKS * (scenario.workers - 1) + strangers,
   };
@@ -65,6 +69,7 @@ const EXCHANGES: Readonly<Record<Scenario["application"], number>> = {
   rebalance: 2,
   generated: 1,
   transfers: 2,
+  two_phase: 2,
 };
 
 function during(observation: Observation, scenario: Scenario): () => Violation[] {

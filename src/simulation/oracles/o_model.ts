@@ -13,17 +13,17 @@ import type { WorkerName } from "../../base/ids.ts";
 import { NETWORK_DEFAULTS } from "../../runtime/virtual/network.ts";
 import type { Observation, StreamRecord } from "../observation.ts";
 import type { Scenario } from "../scenario.ts";
-import { RecordSequence, SUITE } from "../suite.ts";
+import { isExact, RecordSequence, SUITE } from "../suite.ts";
 import { type KeyLine, linesByKey, pathOf, sinkWasCut, stoppedInOrder } from "./key_lines.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
-import { checkFilesComplete, checkSink } from "./with_checkpoints.ts";
+import { checkSink, checkVisibleComplete } from "./with_checkpoints.ts";
 
 export const oModel: Oracle = {
   id: "O-MODEL",
   check(observation, scenario) {
     if (scenario.checkpointMs === undefined) return check(observation, scenario);
-    return SUITE[scenario.application].files
-      ? checkFilesComplete(observation, scenario)
+    return isExact(SUITE[scenario.application])
+      ? checkVisibleComplete(observation, scenario)
       : checkSink(observation, scenario, "O-MODEL");
   },
 };

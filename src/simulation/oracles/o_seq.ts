@@ -10,19 +10,19 @@
  */
 import type { Observation, ProcessRecord, StreamRecord } from "../observation.ts";
 import type { Scenario } from "../scenario.ts";
-import { SUITE } from "../suite.ts";
+import { isExact, SUITE } from "../suite.ts";
 import { type KeyLine, linesByKey, pathOf, processOf, sinkWasCut, streamsById } from "./key_lines.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
-import { checkSink, duringFiles } from "./with_checkpoints.ts";
+import { checkSink, duringVisible } from "./with_checkpoints.ts";
 
 export const oSeq: Oracle = {
   id: "O-SEQ",
   check(observation, scenario) {
     if (scenario.checkpointMs === undefined) return check(observation, scenario);
-    return SUITE[scenario.application].files ? [] : checkSink(observation, scenario, "O-SEQ");
+    return isExact(SUITE[scenario.application]) ? [] : checkSink(observation, scenario, "O-SEQ");
   },
   during: (observation, scenario) =>
-    SUITE[scenario.application].files ? duringFiles(observation, scenario) : () => [],
+    isExact(SUITE[scenario.application]) ? duringVisible(observation, scenario) : () => [],
 };
 
 function check(observation: Observation, scenario: Scenario): Violation[] {

@@ -1,7 +1,7 @@
 /**
  * O-SEQ and O-MODEL of runs with checkpoints, where nothing is lost with a process: state and input come back.
  *
- * Whoever dies when: every line is what the undisturbed run puts out for that value. In files (`transfers`), what is visible of
+ * Whoever dies when: every line is what the undisturbed run puts out for that value. In files (`transfers`), and at a sink that commits in two phases (`two_phase`), what is visible of
  * a key is at any moment the beginning of what that run puts out, once each, and at the end all of it. At a plain TCP sink
  * (`generated`), a recovery may put out again what came behind its checkpoint: values step back then, and only then; none is
  * left out, but where a lost connection took along what the system had taken of it.
@@ -31,8 +31,8 @@ export function expectedLines(scenario: Scenario, workers: readonly WorkerName[]
   return lines;
 }
 
-/** Looks at what is visible in files whenever it has changed. */
-export function duringFiles(observation: Observation, scenario: Scenario): () => Violation[] {
+/** Looks at what is visible whenever it has changed. */
+export function duringVisible(observation: Observation, scenario: Scenario): () => Violation[] {
   const expected = expectedLines(scenario, observation.workers);
   /** Of each worker: the text that was judged, and how many lines of each key it has. */
   const seen = new Map<WorkerName, { text: string; counts: Map<string, number> }>();
@@ -61,7 +61,7 @@ function judge(
   observation: Observation,
   scenario: Scenario,
 ): string | null {
-  if (text !== "" && !text.endsWith("\n")) return "a visible file ends in the middle of a line";
+  if (text !== "" && !text.endsWith("\n")) return "what is visible ends in the middle of a line";
   const suite = SUITE[scenario.application];
   for (const line of text.slice(from).split("\n").slice(0, -1)) {
     const key = line.slice(0, Math.max(0, line.indexOf(" ")));
@@ -77,13 +77,13 @@ function judge(
   return null;
 }
 
-export function checkFilesComplete(observation: Observation, scenario: Scenario): Violation[] {
+export function checkVisibleComplete(observation: Observation, scenario: Scenario): Violation[] {
   if (observation.ending?.quietMs == null) return [];
   let missing = 0;
   for (const lines of expectedLines(scenario, observation.workers).values()) missing += lines.length;
   for (const text of observation.visible.values()) missing -= text.split("\n").length - 1;
   if (missing === 0) return [];
-  const text = `${missing} lines are missing in the files at the end`;
+  const text = `${missing} lines are missing at the end`;
   return [{ oracle: "O-MODEL", timeMs: observation.timeMs, text }];
 }
 
