@@ -10,7 +10,8 @@
  *   Y1. One read and one write are outstanding on a connection. The next one is made when the outcome of the write is known.
  *   Y2. Above `queueBytesMax` of output that waits it is blocked, at half of it free again. Absent counts as slow: it is
  *       ready from the start, and takes what fits.
- *   Y3. An introduction that takes more than 10 seconds is given up. A vote may take as long as the checkpoint.
+ *   Y3. An introduction that takes more than 10 seconds is given up. A vote may take as long as the checkpoint; meanwhile it is
+ *       tried each second whether the connection is still there.
  *   Y4. At a stop the sink has to show that it has heard of the last commit: the connection is made anew, and it lists nothing.
  *   Y5. Without checkpoints nothing is ever committed: what the system had taken when a connection is lost may be missing.
  */
@@ -37,6 +38,7 @@ const KEEP_BYTES_MAX = 64 << 20;
 /** What the two kernels may hold of a connection that is lost. */
 const KERNEL_BYTES_MAX = 40 << 20;
 const LINGER_MS: Millis = 1_000;
+const PROBE_MS: Millis = 1_000;
 
 export interface ConnectorSinkOptions {
   readonly runtime: Runtime;
@@ -99,14 +101,16 @@ export class ConnectorSinkConnector implements SinkConnector {
   #commit: SinkCommit | null = null;
   #state: State = { kind: "idle" };
   #started = false;
-  /** Where output begins. Unknown before the first `rollBack`. */
-  #placed: { readonly epoch: Epoch; readonly offset: number } | null = null;
+  /** It is known where output begins: with checkpoints, from the first `rollBack` on. */
+  #placed = false;
   #blocked = false;
   #blockedSinceMs: Millis | null = null;
   #ending = false;
   /** Tries in a row that did not come to the end of an introduction. */
   #failures = 0;
   #closing: (() => void) | null = null;
+  /** Y3. */
+  #probing = false;
   /** Y4: there was a commit since the end. */
   #confirming = false;
   everConnected = false;
@@ -123,7 +127,7 @@ export class ConnectorSinkConnector implements SinkConnector {
     this.#options = options;
     this.name = options.name;
     if (!options.checkpoints) {
-      this.#placed = { epoch: 0, offset: 0 };
+      this.#placed = true;
       return;
     }
     const isQuiet = () => this.#isQuiet();
@@ -181,8 +185,14 @@ export class ConnectorSinkConnector implements SinkConnector {
     this.#started = true;
     // As the original: nobody waits for it before the cluster works.
     this.everConnected = true;
+    this.#begin();
+    this.#options.changed();
+  }
+
+  /** Made when it is first needed, as the cluster is known then: a recovery may come to a worker before its sinks are started. */
+  get #machine(): SinkCommit {
     const { cookie, application, worker, output, checkpoints, keepBytesMax } = this.#options;
-    this.#commit = new SinkCommit({
+    this.#commit ??= new SinkCommit({
       cookie: new TextEncoder().encode(cookie),
       program: application,
       instance: worker,
@@ -190,12 +200,11 @@ export class ConnectorSinkConnector implements SinkConnector {
       checkpoints,
       keepBytesMax: keepBytesMax ?? KEEP_BYTES_MAX,
     });
-    this.#begin();
-    this.#options.changed();
+    return this.#commit;
   }
 
   write(records: OutputRecords): void {
-    const commit = this.#commit!;
+    const commit = this.#machine;
     commit.wrote(records.bytes.length);
     if (commit.spoiled) return;
     this.#held.push(records);
@@ -239,7 +248,7 @@ export class ConnectorSinkConnector implements SinkConnector {
 
   #sayWhatIsOpen(graceMs: Millis): void {
     const commit = this.#commit;
-    if (commit === null || this.#placed === null || !this.#options.checkpoints || !commit.undecided) return;
+    if (commit === null || !this.#placed || !this.#options.checkpoints || !commit.undecided) return;
     this.#options.log.warn(
       "sink_undecided",
       `${this.name} could not tell the sink at ${this.target} within ${graceMs} ms what to do with its open transaction, ` +
@@ -250,7 +259,7 @@ export class ConnectorSinkConnector implements SinkConnector {
   #isQuiet(): boolean {
     const commit = this.#commit;
     const state = this.#state;
-    if (commit === null || this.#placed === null || state.kind === "ended") return true;
+    if (commit === null || !this.#placed || state.kind === "ended") return true;
     if (state.kind === "connected" && state.connection.writing !== null) return false;
     if (!this.#options.checkpoints) return true;
     return commit.out.length === 0 && !(this.#confirming ? commit.unconfirmed : commit.undecided);
@@ -259,21 +268,19 @@ export class ConnectorSinkConnector implements SinkConnector {
   // Epochs.
 
   #with(run: (commit: SinkCommit) => void): void {
-    const commit = this.#commit;
-    if (commit === null) return;
+    const commit = this.#machine;
     run(commit);
     this.#settle(commit, true);
     this.#advance();
   }
 
   #rollBack(epoch: Epoch, offset: number): void {
-    this.#placed = { epoch, offset };
+    this.#placed = true;
     this.#held.reset(offset);
     this.#ending = false;
     this.#confirming = false;
     this.finished = false;
-    const commit = this.#commit;
-    if (commit === null) return;
+    const commit = this.#machine;
     commit.rollBack(epoch, offset);
     this.#settle(commit, true);
     this.#begin();
@@ -282,9 +289,7 @@ export class ConnectorSinkConnector implements SinkConnector {
 
   /** The first connection is made when it is known where output begins. */
   #begin(): void {
-    if (!this.#started || this.#placed === null || this.#state.kind !== "idle") return;
-    this.#commit!.rollBack(this.#placed.epoch, this.#placed.offset);
-    this.#connect();
+    if (this.#started && this.#placed && this.#state.kind === "idle") this.#connect();
   }
 
   /** What the machine wants. `called`: by somebody who is not through with it, and can't take a vote now. */
@@ -349,7 +354,7 @@ export class ConnectorSinkConnector implements SinkConnector {
 
   #connected(conn: Conn): void {
     const { runtime, log, turn } = this.#options;
-    const commit = this.#commit!;
+    const commit = this.#machine;
     const connection: Connection = {
       conn,
       splitter: new FrameSplitter({ lengthMax: FRAME_BYTES_MAX }),
@@ -479,6 +484,7 @@ export class ConnectorSinkConnector implements SinkConnector {
         this.#writeNext(commit, connection, state.kind === "breaking");
       }
     }
+    if (!this.#probing && commit.awaited !== 0) this.#probe(commit.awaited);
     this.#judge();
     if (this.#closing !== null && this.#isQuiet()) this.#closing();
   }
@@ -532,6 +538,20 @@ export class ConnectorSinkConnector implements SinkConnector {
     }
     if (failure !== null || connection.over) this.#gone(connection, failure ?? "");
     this.#advance();
+  }
+
+  /** Y3. */
+  #probe(epoch: Epoch): void {
+    this.#probing = true;
+    const { runtime, turn } = this.#options;
+    runtime.clock.startTimer(PROBE_MS, () =>
+      turn(() => {
+        this.#probing = false;
+        const commit = this.#commit!;
+        if (this.#state.kind === "connected" && commit.awaited === epoch) commit.probe();
+        this.#advance();
+      }),
+    );
   }
 
   #finish(connection: Connection): void {

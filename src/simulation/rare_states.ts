@@ -3,6 +3,8 @@
  * Each is counted in every run, by what can be seen from outside; over the runs of one batch each that applies must be
  * reached again and again (O-REACH), by chance or by the scenarios of `directed.ts`.
  */
+
+import type { WorkerName } from "../base/ids.ts";
 import { INITIALIZER } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
 import { CHECKPOINTS_ON } from "./checkpointing.ts";
@@ -49,7 +51,7 @@ interface Definition {
   /** A sentence's end: the state in which ... */
   readonly what: string;
   /** From when on it must be reached. */
-  readonly applies: "now" | "with checkpoints" | "with two-phase sinks" | "with growing and shrinking";
+  readonly applies: "now" | "with checkpoints" | "with growing and shrinking";
   /** How often, in this run; null: whoever sees it says so while it runs (`Observation.reach("rare.<state>")`). */
   readonly count: ((observation: Observation) => number) | null;
 }
@@ -197,8 +199,8 @@ const DEFINITIONS: Readonly<Record<RareState, Definition>> = {
   },
   uncommitted_at_reconnect: {
     what: "a sink comes back with what it had prepared and was not told of, both to commit and to abort",
-    applies: "with two-phase sinks",
-    count: null,
+    applies: "with checkpoints",
+    count: openAtReconnect,
   },
   disk_full_during_decision: {
     what: "the disk is full while the decision for a checkpoint is written",
@@ -333,4 +335,21 @@ function stoppedEarly({ log }: Observation): number {
     else if (code === "stopping" && !working.has(process)) times++;
   }
   return times;
+}
+
+/** Transactions that were open when the sink's connection was made anew: pairs of one to commit and one to abort. */
+function openAtReconnect({ transactions }: Observation): number {
+  const open = new Map<WorkerName, string>();
+  const kept = new Set<string>();
+  const times = { commit: 0, abort: 0 };
+  for (const { worker, entry } of transactions) {
+    const id = open.get(worker);
+    if (entry.event === "phase1") open.set(worker, entry.id);
+    else if (entry.event === "opened" && id !== undefined) kept.add(id);
+    else if (entry.event === "phase2") {
+      if (kept.delete(entry.id)) times[entry.decision]++;
+      open.delete(worker);
+    }
+  }
+  return Math.min(times.commit, times.abort);
 }

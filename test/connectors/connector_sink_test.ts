@@ -150,6 +150,20 @@ test("with checkpoints it connects when it is told where output begins, without 
   assert.equal(without.attempts, 1);
 });
 
+test("what a recovery brings before it is started is kept, and goes when it is", async () => {
+  const bench = new Bench();
+  bench.sink.transactions!.rollBack(3, { version: 1, offset: 12 });
+  bench.give("one\n");
+  bench.sink.transactions!.prepare(4);
+  bench.give("two\n");
+  assert.deepEqual(bench.sink.transactions!.snapshot(), { version: 1, offset: 20 });
+  bench.sink.start();
+  await settled();
+  await bench.introduce("3");
+  await bench.takeAll();
+  assert.deepEqual(bench.sent(), ["phase2 true", "12 one\n", "phase1 12 16"]);
+});
+
 test("output is records with their offsets, and a checkpoint's round is at its end", async () => {
   const bench = await new Bench().ready();
   bench.give("one\n", "", "three\n");
@@ -297,8 +311,21 @@ test("a sink that does not answer the introduction within 10 seconds loses its c
   await bench.ready();
   bench.sink.transactions!.prepare(1);
   await bench.takeAll();
-  await bench.clock.advance(60_000);
+  assert.deepEqual(bench.sent(), ["phase1 0 0"]);
+  for (let second = 1; second <= 60; second++) {
+    await bench.clock.advance(1_000);
+    await bench.takeAll();
+  }
   assert.equal(bench.conns.length, 2);
+  // Each second it is tried whether it is still there.
+  const tried = bench.sent();
+  assert.ok(tried.length >= 59);
+  assert.deepEqual([...new Set(tried)], ["workers_left"]);
+  await bench.vote(1, true);
+  assert.deepEqual(bench.votes, ["1"]);
+  await bench.clock.advance(5_000);
+  assert.equal(bench.conn.offered, 0);
+  assert.equal(bench.clock.timerCount, 0);
 });
 
 test("a frame that no sink has to say costs the connection before it is read", async () => {

@@ -125,6 +125,16 @@ const WITH_CHECKPOINTS: readonly Directed[] = [
       { at: later(prng.between(20, 800)), do: "start", worker: INITIALIZER },
     ],
   })),
+  directed("uncommitted_at_reconnect", (prng) => ({
+    ...TRANSFERS,
+    application: "two_phase",
+    faults: [
+      { at: { point: "decision.durable", worker: INITIALIZER, n: 1 + prng.int(4) }, do: "kill", worker: INITIALIZER },
+      { at: later(prng.between(20, 300)), do: "start", worker: INITIALIZER },
+      { at: { point: "cut.voted", worker: "w1", n: 8 + prng.int(4) }, do: "kill", worker: "w1" },
+      { at: later(prng.between(20, 300)), do: "start", worker: "w1" },
+    ],
+  })),
   directed("recovery_interrupted_by_recovery", (prng) => ({
     ...TRANSFERS,
     workers: 3,

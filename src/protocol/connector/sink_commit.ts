@@ -87,6 +87,8 @@ type Link =
 
 /** As sinks of old saw it: the first request of a worker is 77778. */
 const REQUEST_BEFORE_FIRST = 77_777n;
+/** As sinks of old saw it, always. */
+const NOBODY_REQUEST = 7n;
 /** Fewer make no sense, as sinks of old were told. */
 const CREDITS_MIN = 2;
 
@@ -260,6 +262,20 @@ export class SinkCommit {
   /** What its owner can't put up with. */
   giveUp(code: string, text: string): void {
     this.#close(code, text, true);
+  }
+
+  /** The epoch whose vote is awaited; 0: none is. */
+  get awaited(): Epoch {
+    const first = this.#cuts[0];
+    return this.#link.kind === "ready" && first?.phase === "asked" ? first.epoch : 0;
+  }
+
+  /**
+   * Says what needs no answer and changes nothing, that nobody has left. A sink whose machine has lost its power in the middle
+   * of a vote is not there to say so: only when something is sent does it turn out that the connection is gone.
+   */
+  probe(): void {
+    this.#say({ kind: "workers_left", request: NOBODY_REQUEST, workers: [] });
   }
 
   /** Nothing answers a verdict: what the sink lists on another connection shows whether it has heard it. */
