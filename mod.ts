@@ -18,7 +18,8 @@
  * ```
  *
  * ```sh
- * tammar worker --application-module ./visits.ts --in visits@127.0.0.1:7000 --out 127.0.0.1:7001 --cluster-initializer
+ * tammar worker --application-module ./visits.ts --cluster-initializer --data 127.0.0.1:7001 \
+ *   --in visits@127.0.0.1:7010 --out 127.0.0.1:7002
  * ```
  *
  * What each call does, in the order in which a first application meets them:

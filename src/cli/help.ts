@@ -4,6 +4,8 @@ import type { Command } from "./command.ts";
 import type { OptionSpec } from "./options.ts";
 import { VERSION } from "./version.ts";
 
+const HELP: OptionSpec = { name: "help", letter: "h", value: null, help: "Show this text" };
+
 interface Section {
   title?: string;
   body: string;
@@ -49,9 +51,11 @@ export function commandHelp(
   const cli = cac(program);
   const shown = cli.command("", command.summary);
   shown.usage(command.usage);
-  addOptions(shown, command.options);
-  if (!command.options.some((option) => option.letter === "h")) shown.option("-h, --help", "Show this text");
+  shown.option("-h, --help", HELP.help);
   for (const example of command.examples) shown.example(`  $ ${program} ${example}`.trimEnd());
+  const options = command.options.some((option) => option.name === "help")
+    ? command.options
+    : [...command.options, HELP];
   const extra = more.map(({ title, options }) => ({ title, body: optionLines(options) }));
   return layOut(
     (callback) => {
@@ -62,33 +66,29 @@ export function commandHelp(
       const kept = sections.filter((section) => !/^(Commands|For more info)/.test(section.title ?? ""));
       const at = kept.findIndex((section) => section.title === "Examples");
       kept.splice(at === -1 ? kept.length : at, 0, ...extra);
-      return [{ body: command.summary }, ...kept.slice(1)];
+      // Laid out here: a flag called `--no-...` is taken by cac for the opposite of one that is on.
+      const own = kept.map((section) =>
+        section.title === "Options" ? { ...section, body: optionLines(options) } : section,
+      );
+      return [{ body: command.summary }, ...own.slice(1)];
     },
   );
 }
 
 function optionLines(specs: readonly OptionSpec[]): string {
-  const command = cac("").command("", "");
-  addOptions(command, specs);
-  if (command.options.length === 0) return "  none";
-  const width = Math.max(...command.options.map((option) => option.rawName.length));
-  const lines = command.options.map(({ rawName, description, config }) => {
-    const fallback = config.default === undefined ? "" : ` (default: ${config.default})`;
-    return `  ${rawName.padEnd(width)}  ${description}${fallback}`;
+  const shown = specs.filter((spec) => spec.hidden !== true);
+  if (shown.length === 0) return "  none";
+  const width = Math.max(...shown.map((spec) => rawName(spec).length));
+  const lines = shown.map((spec) => {
+    const fallback = spec.default === undefined ? "" : ` (default: ${spec.default})`;
+    return `  ${rawName(spec).padEnd(width)}  ${spec.help}${fallback}`;
   });
   return lines.join("\n");
 }
 
-function addOptions(
-  command: { option(rawName: string, description: string, config?: { default?: unknown }): unknown },
-  options: readonly OptionSpec[],
-): void {
-  for (const option of options) {
-    if (option.hidden === true) continue;
-    const letter = option.letter === undefined ? "    " : `-${option.letter}, `;
-    const value = option.value === null ? "" : ` <${option.value}>`;
-    command.option(`${letter}--${option.name}${value}`, option.help, { default: option.default });
-  }
+/** With its letter and its value, as cac writes it. */
+function rawName({ letter, name, value }: OptionSpec): string {
+  return `${letter === undefined ? "    " : `-${letter}, `}--${name}${value === null ? "" : ` <${value}>`}`;
 }
 
 /** Carries cac's sections out of its `outputHelp`, which would otherwise print them past our own output. */

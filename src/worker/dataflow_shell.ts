@@ -393,7 +393,7 @@ export class DataflowShell {
     const { config, runtime, log, turn, meter } = this.#options;
     const { definition, index, name } = planned;
     const batches = new SourceBatches(index);
-    const userError = (error: UserError) => this.#userError(error);
+    const userError = (error: UserError) => this.#userError(error, name);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
     const connectionsMax = definition.kind === "tcp" ? definition.connectionsMax : undefined;
@@ -654,12 +654,13 @@ export class DataflowShell {
     drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }
 
-  #userError(error: UserError): void {
+  /** @param source Whose records they were, where there is one. */
+  #userError(error: UserError, source: string | null = null): void {
     this.userErrors++;
     const what = error.error instanceof Error ? `${error.error.name}: ${error.error.message}` : String(error.error);
     const key = error.key === null ? "" : `, key "${printable(error.key, 64)}"`;
     const text = `${error.stage}: user code threw in ${error.during}${key}: ${printable(what)}; the record was dropped`;
-    const marker = error.during === "decode" ? `Unable to decode message at ${error.stage.split("/")[0]} source; ` : "";
+    const marker = error.during === "decode" ? `Unable to decode message at ${source} source; ` : "";
     this.#options.log.error(`user_error_${error.during}`, `${marker}${text}`);
   }
 

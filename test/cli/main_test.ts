@@ -33,6 +33,8 @@ test("every command shows its help in three ways, with each of its options", asy
     assert.equal((await runMain([name, "--help"])).out, out, name);
     if (name !== "send") assert.equal((await runMain([name, "-h"])).out, out, name);
     assert.ok(!out.includes("undefined"), out);
+    // No flag is on by itself, `--no-write` neither.
+    assert.ok(!out.includes("(default: true)"), out);
   }
 });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { application, framed, generatorSource, source, tcpSink, tcpSource } from "../../mod.ts";
+import { application, framed, generatorSource, type Payload, source, tcpSink, tcpSource } from "../../mod.ts";
 import type { Application } from "../../src/api/application.ts";
 import type { Prng } from "../../src/base/prng.ts";
 import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
@@ -439,6 +439,22 @@ test("a value that can't travel costs its record, wherever it stands in its batc
     log.last("user_error_send"),
     /Unfit|words\/rebalance before text: user code threw in send.*at most 5936/,
   );
+});
+
+test("a record that its decoder refuses is told with the whole name of its source, whatever is in it", async () => {
+  const decode = (payload: Payload) => {
+    const text = payload.text();
+    if (text === "bad") throw new Error("no such text");
+    return text;
+  };
+  const app = () =>
+    application("Slashes", () => source("in/out/x", tcpSource({ framing: framed.u32, decode })).toSink(line));
+  const world = await new ShellWorld(10, { workers: 1, application: app }).started();
+  world.send(0, 0, ["a", "bad", "b"]);
+  await world.until(() => world.sinks[0]!.lines.length === 2, "the others");
+  const { shell, log } = world.workers[0]!;
+  assert.equal(shell.userErrors, 1);
+  assert.match(log.last("user_error_decode"), /Unable to decode message at in\/out\/x source; .*no such text/);
 });
 
 test("a batch of a peer that can't be read is counted and dropped, and the next one counts", async () => {
