@@ -17,6 +17,7 @@ import { dialThrough } from "./dial.ts";
 import {
   FAILPOINT_VARIABLE,
   type Failpoint,
+  flattenStatus,
   parseFailpoints,
   REPORT_PREFIX,
   TWIN_VARIABLE,
@@ -53,7 +54,7 @@ function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | 
   };
   const observable = (read: () => WorkerStatus): void => {
     if (settings === null) return;
-    const tell = () => report({ kind: "status", ...read() });
+    const tell = () => report({ kind: "status", status: flattenStatus(read()) });
     tell();
     setInterval(tell, settings.statusMs).unref();
   };

@@ -7,6 +7,7 @@
  * `TAMMAR_TWIN`: JSON, see `TwinSettings`. Reports go to standard error, one line each, beginning with `@twin `; orders come
  * on standard input, one line each.
  */
+import type { WorkerName } from "../../../src/base/ids.ts";
 import type { Address, DiskErrorCode, Millis } from "../../../src/runtime/runtime.ts";
 import type { DiskOperation } from "../../../src/runtime/virtual/disk.ts";
 import type { Limits } from "../../../src/worker/config.ts";
@@ -42,7 +43,38 @@ export type TwinReport =
   /** It had stopped itself, and was told to go on. */
   | { readonly kind: "continued" }
   | { readonly kind: "disk"; readonly id: number; readonly operation: DiskOperation; readonly path: string }
-  | ({ readonly kind: "status" } & WorkerStatus);
+  | { readonly kind: "status"; readonly status: PlainStatus };
+
+/** What a worker says of itself, as JSON can carry it. */
+export type PlainStatus = Omit<WorkerStatus, "inside"> & {
+  /** Null: it has too many keys to say them this often. */
+  readonly inside: {
+    readonly routingVersion: number;
+    readonly keyGroupCount: number;
+    readonly heldBytes: readonly (readonly [WorkerName, number])[];
+    readonly keys: readonly (readonly string[])[];
+  } | null;
+};
+
+const KEYS_TOLD_MAX = 1_000;
+
+export function flattenStatus({ clusterId, members, status, inside }: WorkerStatus): PlainStatus {
+  const keys = inside?.keys() ?? [];
+  const isTold = inside !== undefined && keys.reduce((sum, list) => sum + list.length, 0) <= KEYS_TOLD_MAX;
+  const { routingVersion = 0, keyGroupCount = 0 } = inside ?? {};
+  return {
+    clusterId,
+    members,
+    status,
+    inside: isTold ? { routingVersion, keyGroupCount, heldBytes: [...inside.heldBytes], keys } : null,
+  };
+}
+
+export function readStatus({ inside, ...status }: PlainStatus): WorkerStatus {
+  if (inside === null) return status;
+  const { keys, heldBytes, ...versions } = inside;
+  return { ...status, inside: { ...versions, heldBytes: new Map(heldBytes), keys: () => keys } };
+}
 
 export type TwinOrder =
   | { readonly kind: "disk"; readonly id: number; readonly code: DiskErrorCode | null }

@@ -14,6 +14,8 @@ import { DIAL_LINE_MAX } from "./dial.ts";
 
 /** What a pipe holds before it stops reading. */
 const HELD_BYTES_MAX = 128 * 1024;
+/** So that the kernel does not join them again. */
+const BETWEEN_PIECES_MS: Millis = 1;
 /** How often a blocked attempt to connect is tried again, as SYN is. */
 const SYN_RETRY_MS: Millis = 200;
 
@@ -32,6 +34,8 @@ export interface ProxyOptions {
   readonly ipOf: (machine: string) => string;
   /** One way, from everybody to everybody. */
   readonly latency: { readonly minMs: Millis; readonly maxMs: Millis };
+  /** One piece in so many arrives in two, cut at a random place. */
+  readonly cutOneIn: number;
 }
 
 /** One direction of one link. */
@@ -240,16 +244,20 @@ export class TwinProxy implements StageNetwork {
     const pipe = link.pipes[side];
     const { from, to } = pipe;
     let ended = false;
-    const push = (what: Uint8Array | "end"): void => {
+    const push = (what: Uint8Array | "end", behindMs: Millis = 0): void => {
       const latencyMs = this.#latencyMs(pipe.fromName, pipe.toName);
-      pipe.lastDueMs = Math.max(pipe.lastDueMs, performance.now() + latencyMs);
+      pipe.lastDueMs = Math.max(pipe.lastDueMs + behindMs, performance.now() + latencyMs);
       pipe.queue.push({ dueMs: pipe.lastDueMs, what });
       this.#pump(link, pipe);
     };
     from.on("data", (bytes: Buffer) => {
       pipe.heldBytes += bytes.length;
       if (pipe.heldBytes > HELD_BYTES_MAX) from.pause();
-      push(new Uint8Array(bytes));
+      const piece = new Uint8Array(bytes);
+      if (piece.length < 2 || Math.random() * this.#options.cutOneIn >= 1) return push(piece);
+      const at = 1 + Math.floor(Math.random() * (piece.length - 1));
+      push(piece.subarray(0, at));
+      push(piece.subarray(at), BETWEEN_PIECES_MS);
     });
     from.on("end", () => {
       ended = true;

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createBunRuntime } from "../../../src/runtime/bun.ts";
 import type { Address, Millis, Runtime } from "../../../src/runtime/runtime.ts";
+import { NETWORK_DEFAULTS } from "../../../src/runtime/virtual/network.ts";
 import { PORTS } from "../../../src/simulation/cluster.ts";
 import { type Fault, type FaultKind, type Scenario, workerNames } from "../../../src/simulation/scenario.ts";
 import type { Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "../../../src/simulation/stage.ts";
@@ -84,11 +85,12 @@ export class RealStage implements Stage {
 
   static async open(scenario: Scenario): Promise<RealStage> {
     const stage = new RealStage(scenario);
-    const { latencyMinMs = 0, latencyMaxMs = 0 } = scenario.network ?? {};
+    const { latencyMinMs = 0, latencyMaxMs = 0, cutOneIn = NETWORK_DEFAULTS.cutOneIn } = scenario.network ?? {};
     stage.#proxy = await TwinProxy.listen({
       resolve: (address) => stage.#resolve(address),
       ipOf: (machine) => stage.#machine(machine).ip,
       latency: { minMs: latencyMinMs, maxMs: latencyMaxMs },
+      cutOneIn,
     });
     Object.assign(stage.world, { network: stage.#proxy });
     stage.#application = await bundleSuite(stage.#folder);

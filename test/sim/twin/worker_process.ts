@@ -9,7 +9,7 @@ import type { Failure, StageProcess, WorkerWatch } from "../../../src/simulation
 import type { WorkerStatus } from "../../../src/worker/crash_points.ts";
 import type { AskDisk } from "./asked_disk.ts";
 import { byLine } from "./by_line.ts";
-import { REPORT_PREFIX, type TwinOrder, type TwinReport } from "./failpoints.ts";
+import { REPORT_PREFIX, readStatus, type TwinOrder, type TwinReport } from "./failpoints.ts";
 
 /** What it said of itself counts for so long. */
 const STATUS_MS_MAX: Millis = 1_000;
@@ -150,7 +150,7 @@ export class WorkerProcess implements StageProcess {
     const report = JSON.parse(line.slice(REPORT_PREFIX.length)) as TwinReport;
     if (report.kind === "status") {
       if (this.#status === null) this.#watch.hooks.observable(() => this.#fresh());
-      this.#status = { at: performance.now(), status: report };
+      this.#status = { at: performance.now(), status: readStatus(report.status) };
       return;
     }
     if (report.kind === "disk") {
