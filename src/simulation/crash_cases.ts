@@ -138,7 +138,16 @@ export function passages(result: RunResult): Passage[] {
 export function crashCases(all: readonly Passage[]): CrashCase[] {
   const isPlain = ({ story }: Passage): boolean => story.checkpointMs === undefined;
   const plain = new Set(all.filter(isPlain).map(({ point }) => point));
-  const chosen = all.filter((passage) => isPlain(passage) || !plain.has(passage.point));
+  /** The story in which a worker passes a point for the first time. */
+  const first = new Map<string, Scenario>();
+  for (const { point, worker, story } of all) {
+    if (story.checkpointMs !== undefined && !first.has(`${worker} ${point}`)) first.set(`${worker} ${point}`, story);
+  }
+  const chosen = all.filter(
+    (passage) =>
+      isPlain(passage) ||
+      (!plain.has(passage.point) && first.get(`${passage.worker} ${passage.point}`) === passage.story),
+  );
   return chosen.flatMap((passage) => {
     const times = passage.count === 1 ? [1] : [1, passage.count];
     return times.flatMap((n) => CRASH_VARIANTS.map((variant) => crashCase(passage, n, variant)));

@@ -25,9 +25,10 @@ export interface Directed {
 const FIRST_SEED = 0x5eed_0000_0000n;
 const RUNS = 30;
 
-/** All runs, in a fixed order. */
-export function directedRuns(): { readonly state: RareState; readonly scenario: Scenario }[] {
-  return DIRECTED.flatMap(({ state, runs, scenario }) =>
+/** All runs in a fixed order, or those to these states. */
+export function directedRuns(states: readonly string[]): { readonly state: RareState; readonly scenario: Scenario }[] {
+  const chosen = states.length === 0 ? DIRECTED : DIRECTED.filter(({ state }) => states.includes(state));
+  return chosen.flatMap(({ state, runs, scenario }) =>
     Array.from({ length: runs }, (_, i) => ({ state, scenario: scenario(FIRST_SEED + BigInt(i)) })),
   );
 }

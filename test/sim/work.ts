@@ -22,7 +22,8 @@ import { execute } from "./execute.ts";
 export type Work =
   | { readonly kind: "seeds"; readonly first: bigint; readonly count: number }
   | { readonly kind: "crash"; readonly seed: bigint; readonly pairs: number }
-  | { readonly kind: "directed" }
+  /** To these states only; empty: to all. */
+  | { readonly kind: "directed"; readonly states: readonly string[] }
   /** Every `every`-th. */
   | { readonly kind: "nloop"; readonly every: number };
 
@@ -59,7 +60,7 @@ export function wordsOf(work: Work): string[] {
     case "crash":
       return [work.kind, showSeed(work.seed), String(work.pairs)];
     case "directed":
-      return [work.kind];
+      return [work.kind, work.states.join(",")];
     case "nloop":
       return [work.kind, String(work.every)];
   }
@@ -68,7 +69,7 @@ export function wordsOf(work: Work): string[] {
 export function workOf([kind, first, second]: readonly string[]): Work {
   if (kind === "seeds") return { kind, first: parseSeed(first!), count: Number(second) };
   if (kind === "crash") return { kind, seed: parseSeed(first!), pairs: Number(second) };
-  if (kind === "directed") return { kind };
+  if (kind === "directed") return { kind, states: first === "" ? [] : first!.split(",") };
   if (kind === "nloop") return { kind, every: Number(first) };
   throw new Error(`${kind} is no kind of work`);
 }
@@ -92,7 +93,7 @@ export async function piecesOf(work: Work): Promise<Pieces> {
       return { count: cases.length, at: (index) => loopPiece(cases[index]!) };
     }
     case "directed": {
-      const all = directedRuns();
+      const all = directedRuns(work.states);
       return {
         count: all.length,
         at: (index) => ({ name: all[index]!.scenario.name, scenario: all[index]!.scenario }),

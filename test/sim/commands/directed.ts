@@ -13,7 +13,10 @@ import { showFailure, Totals } from "../report.ts";
 
 export async function directed(context: Context, args: readonly string[]): Promise<number> {
   const given = parseArguments(args, ["jobs", "failures"], ["list"]);
-  if (given.words.length > 0) throw new UsageError(`directed takes no "${given.words[0]}"`);
+  const states = given.words;
+  const unknown = states.find((word) => !DIRECTED.some(({ state }) => state === word));
+  if (unknown !== undefined)
+    throw new UsageError(`no scenario leads to "${unknown}"; --list says what states there are`);
   if (given.options.has("list")) {
     const width = Math.max(...RARE_STATES.map((state) => state.length));
     for (const state of RARE_STATES) {
@@ -26,6 +29,7 @@ export async function directed(context: Context, args: readonly string[]): Promi
   const { totals, perState, runs, hash } = await runDirected(
     countOption(given, "jobs", 2),
     failuresFolder(context, given),
+    states,
   );
   for (const [state, times] of perState) console.log(`${String(times).padStart(7)}  ${state}`);
   console.log(`${runs} directed runs, ${totals.violations} violations, trace ${hash}`);
@@ -41,12 +45,12 @@ export interface DirectedRun {
 }
 
 /** Says each failure, and saves its scenario. */
-export async function runDirected(jobs: number, folder: string): Promise<DirectedRun> {
-  const all = directedRuns();
+export async function runDirected(jobs: number, folder: string, states: readonly string[] = []): Promise<DirectedRun> {
+  const all = directedRuns(states);
   const totals = new Totals("directed runs", all.length);
   const hash = new HashOfHashes();
-  const perState = new Map<RareState, number>(DIRECTED.map(({ state }) => [state, 0]));
-  await share({ kind: "directed" }, all.length, jobs, (report, index) => {
+  const perState = new Map<RareState, number>(all.map(({ state }) => [state, 0]));
+  await share({ kind: "directed", states }, all.length, jobs, (report, index) => {
     const { state, scenario } = all[index]!;
     hash.add(report.traceHash);
     totals.add(report);
