@@ -54,7 +54,7 @@ async function* places(look: string, first: bigint, count: number, file: string 
 
 function workOf(look: string, seed: bigint): Work {
   if (look === "crashes") return { kind: "crash", seed, pairs: 0 };
-  if (look === "directed") return { kind: "directed" };
+  if (look === "directed") return { kind: "directed", states: [] };
   throw new Error(`a planted bug is looked for in seeds, crashes, directed or a test, not in "${look}"`);
 }
 

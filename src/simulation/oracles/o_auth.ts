@@ -85,8 +85,12 @@ function isCalm(fromMs: Millis, untilMs: Millis, observation: Observation): bool
   });
 }
 
-/** Nobody is a member who was not started, and who has a cluster keeps it for as long as the process lives. */
+/**
+ * Nobody is a member who was not started, and who has a cluster keeps it for as long as the process lives: unless that was
+ * shut down without it, which it says.
+ */
 function judgeMembers(observation: Observation): Violation[] {
+  const gone = new Set(observation.log.filter(({ code }) => code === "cluster_gone").map(({ process }) => process));
   const violations: Violation[] = [];
   const clusters = new Map<number, string>();
   for (const { timeMs, worker, process, clusterId, members, status } of observation.samples) {
@@ -95,7 +99,7 @@ function judgeMembers(observation: Observation): Violation[] {
     if (stranger !== undefined) say(`${stranger} is a member, and nobody started it`);
     if (status.phase === 0) continue;
     const known = clusters.get(process) ?? clusterId;
-    if (known !== clusterId) say(`its cluster ${known} became ${clusterId}`);
+    if (known !== clusterId && !gone.has(process)) say(`its cluster ${known} became ${clusterId}`);
     clusters.set(process, clusterId);
   }
   return violations;
