@@ -19,7 +19,7 @@ import { showAddress } from "../base/address.ts";
 import { ResilienceError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import { SinkCommit } from "../protocol/connector/sink_commit.ts";
+import { SinkCommit, type SinkStep } from "../protocol/connector/sink_commit.ts";
 import { type Address, type Conn, type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
 import type { ConnectorStatus, SinkConnector, SinkTransactions, Vote } from "./connector.ts";
@@ -60,6 +60,8 @@ export interface ConnectorSinkOptions {
   /** Its `blocked` changed, or it finished, or it came or went. */
   readonly changed: () => void;
   readonly voted: (epoch: Epoch, vote: Vote) => void;
+  /** For whoever watches. */
+  readonly reached: (step: SinkStep) => void;
 }
 
 interface Connection {
@@ -302,6 +304,9 @@ export class ConnectorSinkConnector implements SinkConnector {
     }
     for (const effect of commit.takeEffects()) {
       switch (effect.kind) {
+        case "reached":
+          this.#options.reached(effect.point);
+          break;
         case "warn":
           log.warn(effect.code, `${this.name}, sink ${this.target}: ${effect.text}`);
           break;

@@ -5,7 +5,7 @@ import { assert, unreachable } from "../base/assert.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import { outputName } from "../protocol/connector/sink_commit.ts";
+import { outputName, type SinkStep } from "../protocol/connector/sink_commit.ts";
 import type { Address, Runtime } from "../runtime/runtime.ts";
 import type { SinkConnector, Vote } from "./connector.ts";
 import { ConnectorSinkConnector } from "./connector_sink.ts";
@@ -38,6 +38,8 @@ export interface SinkSurroundings {
   readonly changed: () => void;
   /** Answers `SinkTransactions.prepare`, once, in a turn. */
   readonly voted: (epoch: Epoch, vote: Vote) => void;
+  /** Steps of a commit in two phases, for whoever watches. */
+  readonly reached: (step: SinkStep) => void;
 }
 
 /** @throws {ConfigError} If `--out` has no entry for it. */
@@ -66,6 +68,7 @@ export function makeSink(definition: SinkDefinition<unknown>, surroundings: Sink
         turn,
         changed,
         voted,
+        reached: surroundings.reached,
       });
     }
     case "file":

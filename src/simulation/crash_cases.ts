@@ -35,7 +35,7 @@ const STORY_MS = 8_000;
 const CHECKPOINT_STORY_MS = 2_600;
 
 /** Points of checkpoints: without them nothing is cut, decided or recovered. */
-const CHECKPOINT_POINT = /^(align|checkpoint|commit|cut|decision|recovery)\./;
+const CHECKPOINT_POINT = /^(align|checkpoint|commit|cut|decision|recovery|sink)\./;
 
 /** Everybody is started with the same options here, so that nobody finds that they differ (a test of its own shows it). */
 const NEVER_PASSED = /^membership\.checkpoints_differ\./;
@@ -90,6 +90,15 @@ export function crashStories(seed: string): Scenario[] {
       { at: { after: "prev", ms: 10 }, do: "start", worker: "w1" },
     ]),
   ];
+  const committed: Scenario = {
+    ...withCheckpoints("a sink that commits in two phases is lost before its vote and behind it", [
+      { at: { point: "sink.asked", worker: "w1", n: 3 }, do: "cut", worker: "w1", channel: "sink" },
+      { at: { point: "sink.voted", worker: "w1", n: 6 }, do: "cut", worker: "w1", channel: "sink" },
+      { at: { point: "sink.asked", worker: INITIALIZER, n: 3 }, do: "cut", worker: INITIALIZER, channel: "sink" },
+      { at: { point: "sink.voted", worker: INITIALIZER, n: 6 }, do: "cut", worker: INITIALIZER, channel: "sink" },
+    ]),
+    application: "two_phase",
+  };
   // What comes after the stop is another cluster, which makes all of its input again.
   const stopped: Scenario = {
     ...withCheckpoints("they take a last checkpoint, and stop", [
@@ -118,7 +127,7 @@ export function crashStories(seed: string): Scenario[] {
       { at: { point: "cluster.forming_durable", worker: "w2", n: 1 }, do: "kill", worker: INITIALIZER },
       { at: { after: "prev", ms: 100 }, do: "start", worker: INITIALIZER },
     ]),
-    ...(CHECKPOINTS_ON ? [...checkpointStories, stopped] : []),
+    ...(CHECKPOINTS_ON ? [...checkpointStories, committed, stopped] : []),
   ];
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { WorkerName } from "../base/ids.ts";
+import type { SinkStep } from "../protocol/connector/sink_commit.ts";
 
 const MEMBERSHIP_EFFECTS = [
   "announce",
@@ -22,6 +23,16 @@ const STOP_EFFECTS = ["begin_drain", "decide", "finish", "last_checkpoint", "pre
 const ALIGNER_EFFECTS = ["aligned", "inject", "released", "send_barrier"] as const;
 const CHECKPOINT_EFFECTS = ["abort", "answer", "begin", "complete", "decide", "roll_back"] as const;
 const RECOVERY_EFFECTS = ["fence", "recover", "recovered", "refuse", "restore"] as const;
+/** Of a sink that commits in two phases. */
+const SINK_STEPS: readonly SinkStep[] = [
+  "asked",
+  "decided",
+  "decided_again",
+  "listed",
+  "lost_before_vote",
+  "lost_behind_vote",
+  "voted",
+];
 const SIDES = ["before", "after"] as const;
 const PHASES = [1, 2, 3, 4] as const;
 
@@ -71,6 +82,7 @@ export type CrashPoint =
   | `stop.${(typeof STOP_EFFECTS)[number]}.${(typeof SIDES)[number]}`
   | `align.${(typeof ALIGNER_EFFECTS)[number]}.${(typeof SIDES)[number]}`
   | `checkpoint.${(typeof CHECKPOINT_EFFECTS)[number]}.${(typeof SIDES)[number]}`
+  | `sink.${SinkStep}`
   | `recovery.${(typeof RECOVERY_EFFECTS)[number]}.${(typeof SIDES)[number]}`
   | `phase.${(typeof PHASES)[number]}`;
 
@@ -81,6 +93,7 @@ export const CRASH_POINTS: readonly CrashPoint[] = [
   ...STOP_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `stop.${effect}.${side}`)),
   ...ALIGNER_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `align.${effect}.${side}`)),
   ...CHECKPOINT_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `checkpoint.${effect}.${side}`)),
+  ...SINK_STEPS.map((point): CrashPoint => `sink.${point}`),
   ...RECOVERY_EFFECTS.flatMap((effect) => SIDES.map((side): CrashPoint => `recovery.${effect}.${side}`)),
   ...PHASES.map((phase): CrashPoint => `phase.${phase}`),
 ];

@@ -37,6 +37,7 @@ import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
+import type { WorkerHooks } from "./crash_points.ts";
 import { Inlet } from "./inlet.ts";
 
 /** What the shell needs of the data channel. */
@@ -86,6 +87,7 @@ export interface DataflowShellOptions {
   readonly drained: (report: DrainReport) => void;
   /** A sink answers `prepare`. */
   readonly voted: (sink: string, epoch: Epoch, vote: Vote) => void;
+  readonly reached: WorkerHooks["reached"];
   /** To the registry of a connector source's streams; the answer comes back through `streamAnswered`. */
   readonly toRegistry: (source: number, request: RegistryRequest) => void;
 }
@@ -453,6 +455,7 @@ export class DataflowShell {
         this.#lookAgain = true;
       },
       voted: (epoch, vote) => this.#options.voted(id, epoch, vote),
+      reached: (step) => this.#options.reached(`sink.${step}`),
     });
   }
 

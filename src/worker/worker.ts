@@ -114,6 +114,7 @@ export class Worker {
       sinksConnected: () => this.#cluster?.sinksConnected(),
       drained: (report) => this.#cluster?.drained(report),
       voted: (sink, epoch, vote) => this.#checkpoints?.voted(sink, epoch, vote),
+      reached: (point) => this.#hooks.reached(point),
       toRegistry: (source, request) => this.#streams?.toRegistry(source, request),
     });
   }

@@ -54,6 +54,7 @@ class Bench {
         this.sink.flush();
       },
       changed: () => {},
+      reached: () => {},
       voted: (epoch: number, vote: Vote) => {
         this.votes.push(vote.kind === "commit" ? `${epoch}` : `against ${epoch}${vote.rollBack ? "!" : ""}`);
       },

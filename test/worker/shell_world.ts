@@ -156,6 +156,7 @@ export class TestWorker {
         },
         turn: (run) => this.turn(run),
         toRegistry: () => {},
+        reached: () => {},
         sinksConnected: () => {
           this.isOpen = true;
           this.shell.open();

@@ -64,8 +64,20 @@ export type SinkEffect =
     }
   /** Send `out`, then close the connection, and make a new one. `fault`: the sink has broken the protocol. */
   | { readonly kind: "close"; readonly code: string; readonly text: string; readonly fault: boolean }
+  /** Got here, for whoever watches. */
+  | { readonly kind: "reached"; readonly point: SinkStep }
   /** For people. */
   | { readonly kind: "warn"; readonly code: string; readonly text: string };
+
+/** Steps of the commit: PHASE1 is said, a vote for it is heard, PHASE2 is said; a connection is lost, and what is done on the next. */
+export type SinkStep =
+  | "asked"
+  | "decided"
+  | "decided_again"
+  | "listed"
+  | "lost_before_vote"
+  | "lost_behind_vote"
+  | "voted";
 
 /** An epoch that was cut and has no verdict. Its output begins where the one before it ends. */
 interface Cut {
@@ -307,6 +319,7 @@ export class SinkCommit {
     this.#keptFrom = Math.max(this.#keptFrom, cut.end);
     if (this.#link.kind === "ready") {
       this.#say({ kind: "phase2", id: this.#id(epoch), commit: true });
+      this.#reached("decided");
       this.#ask();
     } else if (this.#link.kind === "deciding") {
       if (!this.#link.listed.includes(this.#id(epoch))) this.#promiseBroken(epoch);
@@ -370,6 +383,7 @@ export class SinkCommit {
       }
       if (message.commit) {
         first.phase = "voted";
+        this.#reached("voted");
         this.#effects.push({ kind: "vote", epoch: first.epoch, commit: true });
         return;
       }
@@ -382,11 +396,13 @@ export class SinkCommit {
 
   /** The sink's open transactions are known. T3. */
   #settle(listed: readonly string[]): void {
+    if (this.#link.kind === "listing" && listed.length > 0) this.#reached("listed");
     this.#link = { kind: "deciding", listed };
     if (this.#cuts[0]?.phase === "voted") return;
     // By an empty epoch nobody is meant: no transaction has the id of the empty state.
     const exists = this.#id(this.#committedEpoch);
     for (const id of listed) this.#say({ kind: "phase2", id, commit: this.#committedEpoch > 0 && id === exists });
+    if (listed.length > 0) this.#reached("decided_again");
     this.#link = { kind: "ready" };
     this.#mayBeOpen = false;
     this.#askedHere = false;
@@ -411,6 +427,7 @@ export class SinkCommit {
     this.#askedHere = true;
     const ranges = [{ stream: OUTPUT_STREAM, start: BigInt(this.#committed), end: BigInt(first.end) }];
     this.#say({ kind: "phase1", id: this.#id(first.epoch), ranges });
+    this.#reached("asked");
   }
 
   /** T2. */
@@ -423,6 +440,8 @@ export class SinkCommit {
   #leave(why: string): void {
     this.#mayBeOpen ||= this.#askedHere;
     const first = this.#cuts[0];
+    if (first?.phase === "asked") this.#reached("lost_before_vote");
+    if (first?.phase === "voted") this.#reached("lost_behind_vote");
     if (first?.phase === "asked") this.#refuse(first, why, this.#committed < this.#keptFrom);
     this.#resume();
   }
@@ -434,6 +453,10 @@ export class SinkCommit {
     if (this.#sent >= this.#keptFrom) return;
     this.#spoiled = true;
     for (const cut of this.#cuts) this.#refuse(cut, LOST_OUTPUT, true);
+  }
+
+  #reached(point: SinkStep): void {
+    this.#effects.push({ kind: "reached", point });
   }
 
   #fault(text: string, detail?: string): void {

@@ -18,7 +18,7 @@ const OUTPUT = "app-w-w1-id-7";
 
 class Bench {
   readonly commit: SinkCommit;
-  readonly said: string[] = [];
+  readonly steps: string[] = [];
   constructor(options: { checkpoints?: boolean; keepBytesMax?: number; output?: string; program?: string } = {}) {
     this.commit = new SinkCommit({
       cookie: new TextEncoder().encode("Dragons-Love-Tacos"),
@@ -42,7 +42,8 @@ class Bench {
           effect.commit ? `vote ${epoch}` : `vote against ${epoch}${effect.rollBack ? ", only a rollback helps" : ""}`,
         );
       } else if (effect.kind === "close") lines.push(`close ${effect.code}`);
-      else lines.push(`warn ${effect.code}`);
+      else if (effect.kind === "warn") lines.push(`warn ${effect.code}`);
+      else this.steps.push(effect.point);
     }
     return lines;
   }
@@ -161,6 +162,26 @@ test("a round: all of its output, PHASE1, the vote, PHASE2; what comes meanwhile
   assert.equal(bench.place, "17 12");
   bench.commit.prepare(2);
   assert.deepEqual(bench.heard(), ["phase1 c_id=2 12 to 17"]);
+});
+
+test("every step of a commit is told to whoever watches", () => {
+  const bench = new Bench().introduced().write(3);
+  bench.commit.prepare(1);
+  bench.commit.lost();
+  bench.introduced(`${OUTPUT}:c_id=1`);
+  bench.send().commit.prepare(2);
+  bench.vote(2, true);
+  bench.commit.lost();
+  bench.commit.commit(2);
+  bench.introduced(`${OUTPUT}:c_id=2`);
+  bench.commit.prepare(3);
+  bench.vote(3, true).commit.commit(3);
+  bench.heard();
+  assert.deepEqual(bench.steps, [
+    ...["asked", "lost_before_vote", "listed", "decided_again"],
+    ...["asked", "voted", "lost_behind_vote", "listed", "decided_again"],
+    ...["asked", "voted", "decided"],
+  ]);
 });
 
 test("an epoch without output has a round too", () => {

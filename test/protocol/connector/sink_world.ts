@@ -379,7 +379,7 @@ export class SinkWorld {
         const { epoch, commit } = effect;
         checkpoint.vote = { epoch, commit, rollBack: effect.commit ? false : effect.rollBack };
       } else if (effect.kind === "close") this.closes.push(effect.code);
-      else this.warnings.push(effect.code);
+      else if (effect.kind === "warn") this.warnings.push(effect.code);
     }
     if (this.commit.spoiled) this.held.reset(this.commit.written);
     else {
