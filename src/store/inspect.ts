@@ -26,7 +26,7 @@ import { type Holder, isOurLock, readHolder } from "./holder.ts";
 import { hasMagic } from "./record_file.ts";
 import { emptyFolder } from "./remove_files.ts";
 import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
-import { type CheckpointReport, inspectState } from "./state_log/inspect_state.ts";
+import { type CheckpointReport, inspectState, type StateReport } from "./state_log/inspect_state.ts";
 import { removeFolderIfEmpty } from "./store.ts";
 
 export interface StoreReport {
@@ -91,12 +91,25 @@ export interface CleanResult {
 }
 
 /**
+ * How much of the state is read. `checkpoints`: all records are there and whole; `contents`: and what the newest checkpoint
+ * holds makes sense, each key and value.
+ */
+export type ReadState = "nothing" | "checkpoints" | "contents";
+
+/** Looks at a state that its worker goes on writing: how often, until it has not changed meanwhile. */
+const TRIES = 3;
+
+/**
  * Looks at every worker's folder in a resilience directory. `directory` may also be the folder of one application or of one
- * worker. Reads every file back; those of the state only if wanted.
+ * worker. Reads every file back; those of the state as far as wanted.
  *
  * @throws {ConfigError} `no_such_directory`. @throws {EnvironmentError} It cannot be read.
  */
-export async function inspectStore(disk: Disk, directory: string, readState = true): Promise<StoreReport> {
+export async function inspectStore(
+  disk: Disk,
+  directory: string,
+  readState: ReadState = "checkpoints",
+): Promise<StoreReport> {
   const found = await disk.stat(directory);
   if (found?.kind !== "folder") {
     const is = found === null ? "there is no such folder" : "it is not a folder";
@@ -156,7 +169,7 @@ export function damagedFiles(report: StoreReport): number {
 
 /** What `clean` would do; changes nothing. */
 export async function planClean(disk: Disk, directory: string): Promise<CleanStep[]> {
-  const report = await inspectStore(disk, directory, false);
+  const report = await inspectStore(disk, directory, "nothing");
   const steps: CleanStep[] = [];
   for (const folder of report.workers) {
     const ours = (await disk.stat(folder.path))?.ownedByUs ?? false;
@@ -235,7 +248,7 @@ async function inspectFolder(
   disk: Disk,
   path: string,
   entries: readonly DirEntry[],
-  readState: boolean,
+  readState: ReadState,
 ): Promise<WorkerFolder> {
   const files: FileReport[] = [];
   let saved: SavedCluster | null = null;
@@ -244,8 +257,8 @@ async function inspectFolder(
   for (const entry of entries) {
     if (!isKnown(entry)) continue;
     if (entry.kind === "folder") {
-      if (!readState) continue;
-      const state = await inspectState(disk, join(path, entry.name));
+      if (readState === "nothing") continue;
+      const state = await inspectStateOf(disk, join(path, entry.name), path, readState);
       files.push(...state.files.map((file) => ({ ...file, name: join(entry.name, file.name) })));
       checkpoints = state.checkpoints;
       continue;
@@ -270,6 +283,19 @@ async function inspectFolder(
     files,
     unknown: entries.filter((entry) => !isKnown(entry)).map((entry) => entry.name),
   };
+}
+
+async function inspectStateOf(
+  disk: Disk,
+  folder: string,
+  workerPath: string,
+  readState: ReadState,
+): Promise<StateReport> {
+  for (let left = TRIES - 1; ; left--) {
+    const state = await inspectState(disk, folder, readState === "contents");
+    const isFine = !state.files.some(({ outcome }) => outcome.kind === "refused");
+    if (isFine || left === 0 || (await isHeld(disk, join(workerPath, LOCK_FILE))) !== "held") return state;
+  }
 }
 
 async function inspectFile(

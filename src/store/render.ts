@@ -1,6 +1,8 @@
 /** What `tammar store` says, as text for people. */
+import type { Epoch } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
-import { join, REMOVING_FILE } from "./folders.ts";
+import { listCheckpoints } from "./checkpoint_list.ts";
+import { join, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
 import {
   type CleanResult,
   type CleanStep,
@@ -51,6 +53,35 @@ export function renderShow(report: StoreReport, nowMs: number): string {
     row("held by", holderText(worker));
     for (const file of worker.files) if (file.outcome.kind !== "ok") row("file", `${file.name}: ${outcomeText(file)}`);
     for (const name of worker.unknown) row("not ours", printable(name));
+  }
+  for (const { path, why } of report.unreadable) lines.push(`cannot look into ${path}: ${why}`);
+  return `${lines.join("\n")}\n`;
+}
+
+/** For `tammar store list`. Ends with a newline. */
+export function renderList(report: StoreReport, nowMs: number): string {
+  const lines: string[] = [];
+  for (const { application, clusterId, workerCount, here, decided, checkpoints } of listCheckpoints(report)) {
+    const some = here.length === workerCount ? "" : ` (here ${here.length}: ${here.join(", ")})`;
+    lines.push(`"${printable(application)}", cluster ${clusterId}, ${count(workerCount, "worker")}${some}`);
+    if (checkpoints.length === 0) lines.push("  no checkpoint");
+    for (const { epoch, generation, wallMs, workers, keys, bytes } of checkpoints) {
+      const missing = here.filter((name) => !workers.includes(name));
+      const what = [
+        `checkpoint ${epoch} of generation ${generation}`,
+        `${ageText(nowMs - wallMs)} ago (${timeText(wallMs)})`,
+        `${count(keys, "key")}, about ${bytesText(bytes)}`,
+        decided === null ? [] : standing(epoch, decided),
+        missing.length === 0 ? [] : `not in ${missing.join(", ")}`,
+      ];
+      lines.push(`  ${what.flat().join("; ")}`);
+    }
+  }
+  if (lines.length === 0) lines.push(`no checkpoints in ${report.directory}`);
+  for (const worker of report.workers) {
+    if (worker.checkpoints === null && worker.files.some(({ name }) => name.startsWith(`${STATE_FOLDER}/`))) {
+      lines.push(`${worker.path}: its checkpoints cannot be told; see verify`);
+    }
   }
   for (const { path, why } of report.unreadable) lines.push(`cannot look into ${path}: ${why}`);
   return `${lines.join("\n")}\n`;
@@ -148,13 +179,23 @@ function outcomeText(file: FileReport): string {
   }
 }
 
+/** Beside what the initializer has decided. */
+function standing(epoch: Epoch, decided: Epoch): string {
+  if (epoch === decided) return "the one that exists";
+  return epoch < decided ? "older" : "not decided";
+}
+
 function checkpointText({ epoch, generation, wallMs, stages }: CheckpointReport, nowMs: number): string {
   const of = stages.map(({ id, version, keys, entryBytes }) => {
     const form = version === 1 ? "" : `, state version ${version}`;
-    return `${printable(id)}: ${keys} ${keys === 1 ? "key" : "keys"}, about ${bytesText(keys * entryBytes)}${form}`;
+    return `${printable(id)}: ${count(keys, "key")}, about ${bytesText(keys * entryBytes)}${form}`;
   });
   const when = `${ageText(nowMs - wallMs)} ago (${timeText(wallMs)})`;
   return `${epoch} of generation ${generation}, ${when}${of.length === 0 ? "" : `; ${of.join("; ")}`}`;
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
 function bytesText(bytes: number): string {

@@ -607,6 +607,7 @@ test("store says what is in a directory without workers, and is exit 2 for wrong
     mkdirSync(join(workingDir, "empty"));
     const run = (...args: string[]) => runMain(["store", ...args], { workingDir });
     assert.match((await run("show", "empty")).out, /nothing is saved in /);
+    assert.match((await run("list", "empty")).out, /no checkpoints in /);
     assert.equal((await run("verify", "empty")).status, 0);
     assert.match((await run("clean", "empty")).out, /nothing to clean/);
     for (const args of [
@@ -616,6 +617,10 @@ test("store says what is in a directory without workers, and is exit 2 for wrong
       ["show", "empty", "more"],
       ["show", "gone"],
       ["show", "empty", "--dry-run"],
+      ["show", "empty", "--key", "k"],
+      ["list", "empty", "--stage", "s"],
+      ["show", "empty", "--stage", "s"],
+      ["show", "empty", "--stage", "s", "--checkpoint", "0"],
     ]) {
       assert.equal((await run(...args)).status, 2, args.join(" "));
     }

@@ -1,56 +1,117 @@
-import { ConfigError, EXIT } from "../../base/errors.ts";
+import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
+import type { Runtime } from "../../runtime/runtime.ts";
 import { carryOutClean, damagedFiles, inspectStore, planClean } from "../../store/inspect.ts";
-import { renderCleaned, renderPlan, renderShow, renderVerify } from "../../store/render.ts";
+import { renderCleaned, renderList, renderPlan, renderShow, renderVerify } from "../../store/render.ts";
+import { readStage } from "../../store/stage_content.ts";
+import { jsonOfValue } from "../../store/value_json.ts";
 import { normalize } from "../module_loader.ts";
-import { isGiven, refuseUnknown } from "../options.ts";
-import { print } from "../terminal.ts";
+import { integerOf, isGiven, type OptionSpec, type ParsedArguments, refuseUnknown, textOf } from "../options.ts";
+import { complain, jsonText, print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
 
-const ACTIONS = ["show", "verify", "clean"];
+const ACTIONS = ["list", "show", "verify", "clean"] as const;
+type Action = (typeof ACTIONS)[number];
+
+const OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "stage",
+    value: "PIPELINE/NAME",
+    help: "With show: the keys of this stage and their states, each as one line of JSON",
+  },
+  { name: "key", value: "KEY", help: "With show --stage: of this key alone" },
+  {
+    name: "checkpoint",
+    value: "N",
+    help: "With show --stage: of this checkpoint (default: the one that a start would go on from)",
+  },
+  { name: "dry-run", value: null, help: "With clean: say what would be removed, and remove nothing" },
+];
 
 /** Looks into resilience directories. */
 export const store = defineTool({
   name: "store",
   calledAs: ["tammar-store"],
-  summary: "Look into a resilience directory, verify it, clean it up",
-  usage: "show|verify|clean DIR [options]",
-  options: [{ name: "dry-run", value: null, help: "With clean: say what would be removed, and remove nothing" }],
-  examples: ["show /tmp", "verify /var/lib/tammar", "clean /tmp --dry-run", "clean /tmp"],
+  summary: "Look into a resilience directory and its checkpoints, verify it, clean it up",
+  usage: "list|show|verify|clean DIR [options]",
+  options: OPTIONS,
+  examples: [
+    "list /var/lib/tammar",
+    "show /tmp",
+    'show /var/lib/tammar --stage "words/count word" --key fox',
+    "verify /var/lib/tammar",
+    "clean /tmp --dry-run",
+    "clean /tmp",
+  ],
   takesWords: true,
   async run(parsed, { runtime, program }) {
-    const { disk, host, clock } = runtime;
-    const [action, directory, ...more] = parsed.words;
-    if (action === undefined || !ACTIONS.includes(action) || directory === undefined) {
-      const given = action === undefined ? "" : `: ${printable(parsed.words.join(" "))}`;
-      throw new ConfigError("usage", `Expected \`${program} show DIR\`, \`verify DIR\` or \`clean DIR\`${given}`);
+    const [given, directory, ...more] = parsed.words;
+    const action = ACTIONS.find((name) => name === given);
+    if (action === undefined || directory === undefined) {
+      const what = given === undefined ? "" : `: ${printable(parsed.words.join(" "))}`;
+      const forms = `\`${program} list DIR\`, \`show DIR\`, \`verify DIR\` or \`clean DIR\``;
+      throw new ConfigError("usage", `Expected ${forms}${what}`);
     }
     refuseUnknown({ ...parsed, words: more }, []);
-    if (isGiven(parsed, "dry-run") && action !== "clean") {
-      throw new ConfigError(
-        "options_conflict",
-        `--dry-run has a meaning only with clean: ${action} changes nothing anyway`,
-      );
-    }
-    const path = normalize(directory.startsWith("/") ? directory : `${host.workingDir}/${directory}`);
-    switch (action) {
-      case "show":
-        await print(host, renderShow(await inspectStore(disk, path), clock.wallMs()));
-        return EXIT.done;
-      case "verify": {
-        const report = await inspectStore(disk, path);
-        await print(host, renderVerify(report));
-        return damagedFiles(report) === 0 && report.unreadable.length === 0 ? EXIT.done : EXIT.resilience;
-      }
-      default: {
-        const plan = await planClean(disk, path);
-        await print(host, renderPlan(path, plan));
-        if (isGiven(parsed, "dry-run")) return EXIT.done;
-        // What is kept has been said already.
-        const removals = plan.filter((step) => step.decision === "remove");
-        await print(host, renderCleaned(await carryOutClean(disk, removals)));
-        return EXIT.done;
-      }
-    }
+    checkOptions(parsed, action);
+    const path = normalize(directory.startsWith("/") ? directory : `${runtime.host.workingDir}/${directory}`);
+    return carryOut(runtime, action, path, parsed);
   },
 });
+
+function checkOptions(parsed: ParsedArguments, action: Action): void {
+  const refuse = (message: string) => new ConfigError("options_conflict", message);
+  if (isGiven(parsed, "dry-run") && action !== "clean") {
+    throw refuse(`--dry-run has a meaning only with clean: ${action} changes nothing anyway`);
+  }
+  for (const name of ["stage", "key", "checkpoint"]) {
+    if (!isGiven(parsed, name)) continue;
+    if (action !== "show") throw refuse(`--${name} has a meaning only with show, not with ${action}: leave it out`);
+    if (!isGiven(parsed, "stage")) {
+      throw refuse(`--${name} needs --stage PIPELINE/NAME beside it: \`show\` without any of them names the stages`);
+    }
+  }
+}
+
+async function carryOut(
+  { disk, host, clock }: Runtime,
+  action: Action,
+  path: string,
+  parsed: ParsedArguments,
+): Promise<ExitStatus> {
+  switch (action) {
+    case "list":
+      await print(host, renderList(await inspectStore(disk, path), clock.wallMs()));
+      return EXIT.done;
+    case "show": {
+      const stage = textOf(parsed, "stage");
+      const report = await inspectStore(disk, path);
+      if (stage === null) {
+        await print(host, renderShow(report, clock.wallMs()));
+        return EXIT.done;
+      }
+      const key = parsed.given.get("key")?.value ?? null;
+      const epoch = integerOf(parsed, "checkpoint", { min: 1 });
+      const entries = await readStage(disk, report, { stage, key, epoch });
+      const lines = entries.map(({ value, ...where }) => `${jsonText({ ...where, value: jsonOfValue(value) })}\n`);
+      await print(host, lines.join(""));
+      if (key === null || entries.length > 0) return EXIT.done;
+      complain(host, `Error: stage "${printable(stage)}" has no state of key "${printable(key)}" there`);
+      return EXIT.failed;
+    }
+    case "verify": {
+      const report = await inspectStore(disk, path, "contents");
+      await print(host, renderVerify(report));
+      return damagedFiles(report) === 0 && report.unreadable.length === 0 ? EXIT.done : EXIT.resilience;
+    }
+    case "clean": {
+      const plan = await planClean(disk, path);
+      await print(host, renderPlan(path, plan));
+      if (isGiven(parsed, "dry-run")) return EXIT.done;
+      // What is kept has been said already.
+      const removals = plan.filter((step) => step.decision === "remove");
+      await print(host, renderCleaned(await carryOutClean(disk, removals)));
+      return EXIT.done;
+    }
+  }
+}

@@ -3,6 +3,7 @@ import type { Epoch, Generation } from "../../base/ids.ts";
 import { type Disk, DiskError } from "../../runtime/runtime.ts";
 import { baseOf } from "../folders.ts";
 import { SegmentError } from "./log_errors.ts";
+import { readCheckpoint } from "./read_checkpoint.ts";
 import { readAbout, type SavedStage } from "./saved_about.ts";
 import { listSegments, segmentName, segmentPath } from "./state_folder.ts";
 import { judge, type LogEnd, newestRun, type ReadSegment, readSegment, type Survey } from "./survey.ts";
@@ -30,7 +31,8 @@ export interface StateReport {
   readonly checkpoints: readonly CheckpointReport[] | null;
 }
 
-export async function inspectState(disk: Disk, folder: string): Promise<StateReport> {
+/** @param contents Is what the newest checkpoint holds to be looked at too, not only its records? */
+export async function inspectState(disk: Disk, folder: string, contents = false): Promise<StateReport> {
   let numbers: number[];
   try {
     numbers = await listSegments(disk, folder);
@@ -55,6 +57,7 @@ export async function inspectState(disk: Disk, folder: string): Promise<StateRep
   if (problems.size === 0) {
     try {
       found = judge(folder, read, before);
+      if (contents) await readCheckpoint(disk, folder, null, { entries: () => {}, removed: () => {} });
     } catch (error) {
       if (!(error instanceof SegmentError)) throw error;
       problems.set(baseOf(error.path), error.why);
