@@ -89,9 +89,11 @@ export class PartFolder {
       return await work();
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
-      throw new EnvironmentError(error.code, `Cannot write output to ${this.directory}: ${error.message}`, {
-        cause: error,
-      });
+      throw new EnvironmentError(
+        `output_${error.code}`,
+        `Cannot write output to ${this.directory}: ${error.message}; see to that disk, then start again`,
+        { cause: error },
+      );
     }
   }
 

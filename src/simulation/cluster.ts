@@ -8,6 +8,7 @@ import { CLUSTER_FILE, NEW_SUFFIX } from "../store/folders.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
+import { type BadStartPlan, badStart } from "./bad_starts.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
@@ -15,6 +16,7 @@ import { runStranger } from "./environment/stranger.ts";
 import { TwoPhaseHost } from "./environment/two_phase_host.ts";
 import { LengthCuts } from "./length_cuts.ts";
 import {
+  type BadStart,
   type CommandRecord,
   type EndCause,
   type KeySpan,
@@ -27,6 +29,7 @@ import {
   type StrangerRecord,
   type StreamRecord,
 } from "./observation.ts";
+import { digestBytes, digestSaved } from "./saved_digest.ts";
 import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
 import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
 import {
@@ -66,6 +69,12 @@ interface Running {
   readonly torn: boolean;
   /** A checkpoint is decided, and nobody was told. */
   undisclosed: boolean;
+  /** What is wrong with it; null: nothing. */
+  readonly bad: BadStartPlan | null;
+  /** Its folder is its own: from when it has the lock until it begins to leave. */
+  hasFolder: boolean;
+  /** Another one that wants its folder. */
+  intruder: StageProcess | null;
   status: (() => WorkerStatus | null) | null;
 }
 
@@ -84,6 +93,7 @@ export class SimulatedCluster {
   readonly #strangerMachine: StageMachine;
   readonly #newcomerMachine: StageMachine;
   readonly #newcomers: StageProcess[] = [];
+  readonly #badStarts = new Set<() => void>();
   readonly #workerOfIp = new Map<string, WorkerName>();
   #sink: { readonly process: StageProcess; readonly sink: PlainSink } | null = null;
   #sinkPaused = false;
@@ -148,7 +158,7 @@ export class SimulatedCluster {
   }
 
   /** @returns Whether it did anything: not while the worker runs. */
-  start(name: WorkerName): boolean {
+  start(name: WorkerName, bad: BadStartPlan | null = null): boolean {
     if (this.running(name)) return false;
     const machine = this.machines.get(name)!;
     machine.powerOn();
@@ -163,17 +173,33 @@ export class SimulatedCluster {
       errorText: null,
       phase: 0,
       phaseMs: 0,
+      provoked: bad?.how ?? null,
+      leavingMs: null,
+      savedBefore: digestSaved(machine.disk, RESILIENCE_DIR),
+      savedAfter: null,
     };
     this.observation.processes.push(record);
     this.#hooks.processChanged(record);
     const torn = this.#hasTornFile(name);
-    const config = this.#config(name, (stage) => this.#watchStage(name, record.number, stage));
+    const config = {
+      ...this.#config(name, (stage) => this.#watchStage(name, record.number, stage)),
+      ...bad?.config,
+    };
     const process = this.#stage.startWorker(
       machine,
       config,
       this.#watch(() => running),
     );
-    const running: Running = { record, process, torn, undisclosed: false, status: null };
+    const running: Running = {
+      record,
+      process,
+      torn,
+      undisclosed: false,
+      bad,
+      hasFolder: false,
+      intruder: null,
+      status: null,
+    };
     this.#running.set(name, running);
     return true;
   }
@@ -224,7 +250,7 @@ export class SimulatedCluster {
   /** Of the saved cluster information of a worker, byte for byte; null: there is none. */
   #savedDigest(name: WorkerName): string | null {
     const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}`));
-    return path === undefined ? null : digestOf(this.machines.get(name)!.disk.peek(path)!);
+    return path === undefined ? null : digestBytes(this.machines.get(name)!.disk.peek(path)!);
   }
 
   /** What the worker has saved. */
@@ -334,6 +360,8 @@ export class SimulatedCluster {
     record.endedMs = this.world.now();
     record.cause = cause;
     record.status = status;
+    running.bad?.over();
+    running.intruder?.kill();
     this.#hooks.processChanged(record);
     for (const stream of this.observation.streams) {
       if (stream.process === record.number && stream.end === null && this.suite.sources.length === 0) {
@@ -350,6 +378,7 @@ export class SimulatedCluster {
         reached: (point) => {
           const { process, record, torn } = running();
           if (!process.alive) return;
+          this.#followFolder(running(), point);
           if (point === "start.folder_locked" && torn) this.observation.reach("rare.saved_file_torn");
           if (point === "decision.durable") running().undisclosed = true;
           else if (point === "checkpoint.complete.after") running().undisclosed = false;
@@ -369,6 +398,7 @@ export class SimulatedCluster {
     if (failure !== null) {
       record.errorCode = failure.code;
       record.errorText = failure.text;
+      record.savedAfter = digestSaved(this.machines.get(record.worker)!.disk, RESILIENCE_DIR);
       if (failure.uncaught !== null) {
         const text = failure.uncaught;
         this.observation.uncaught.push({ timeMs: this.world.now(), worker: record.worker, text });
@@ -451,6 +481,10 @@ export class SimulatedCluster {
       errorCode: null,
       errorText: null,
       phase: 0,
+      wantsFolder: false,
+      savedBefore: digestSaved(this.#newcomerMachine.disk, RESILIENCE_DIR),
+      savedAfter: null,
+      errorLines: 0,
     };
     this.observation.newcomers.push(record);
     const anywhere = { host: NEWCOMER, port: 0 };
@@ -463,10 +497,80 @@ export class SimulatedCluster {
       externalListen: null,
       inputs: new Map(this.suite.sources.map((source) => [source, { ...anywhere, frameBytesMax: null }])),
     };
-    const process = this.#stage.startWorker(this.#newcomerMachine, config, watchNewcomer(record, this.world));
+    const process = this.#stage.startWorker(
+      this.#newcomerMachine,
+      config,
+      this.#watchNewcomer(record, this.#newcomerMachine),
+    );
     this.#newcomers.push(process);
     this.world.at(this.world.now() + NEWCOMER_MS, () => process.kill());
     return true;
+  }
+
+  /** A second process of a worker that runs, as if somebody had started it twice. @returns How to end it. */
+  intrude(name: WorkerName): (() => void) | null {
+    const running = this.#running.get(name);
+    if (running === undefined || !running.process.alive || !running.hasFolder || running.intruder?.alive) return null;
+    const machine = this.machines.get(name)!;
+    const record: NewcomerRecord = {
+      name,
+      startedMs: this.world.now(),
+      endedMs: null,
+      status: null,
+      errorCode: null,
+      errorText: null,
+      phase: 0,
+      wantsFolder: true,
+      savedBefore: digestSaved(machine.disk, RESILIENCE_DIR),
+      savedAfter: null,
+      errorLines: 0,
+    };
+    this.observation.newcomers.push(record);
+    const intruder = this.#stage.startWorker(machine, this.#config(name), this.#watchNewcomer(record, machine));
+    running.intruder = intruder;
+    return () => intruder.kill();
+  }
+
+  badStart(name: WorkerName, how: BadStart): (() => void) | null {
+    const end = this.observation.stopsAskedMs.length > 0 ? null : badStart(this, name, how);
+    if (end !== null) this.#badStarts.add(end);
+    return end;
+  }
+
+  /** Ends the process of a bad start, if it is still there. */
+  endBadStart(name: WorkerName): void {
+    if (this.#running.get(name)?.record.provoked != null) this.end(name, "kill");
+  }
+
+  endBadStarts(): void {
+    for (const end of this.#badStarts) end();
+    this.#badStarts.clear();
+  }
+
+  /** Nobody may take a folder that is about to be given up: it would be a worker that nobody knows of. */
+  #followFolder(running: Running, point: CrashPoint): void {
+    if (point === "start.folder_locked") running.hasFolder = true;
+    if (point !== "leave.begin") return;
+    running.record.leavingMs = this.world.now();
+    running.hasFolder = false;
+    running.intruder?.kill();
+  }
+
+  #watchNewcomer(record: NewcomerRecord, machine: StageMachine): WorkerWatch {
+    const say = (code: string) => {
+      if (code.startsWith("phase_")) record.phase = Number(code.slice("phase_".length));
+    };
+    return {
+      log: { debug: say, info: say, warn: say, error: () => void record.errorLines++ },
+      hooks: { reached: () => {}, observable: () => {} },
+      left: (status, failure) => {
+        record.endedMs = this.world.now();
+        record.status = status;
+        record.errorCode = failure?.code ?? null;
+        record.errorText = failure?.text ?? null;
+        record.savedAfter = digestSaved(machine.disk, RESILIENCE_DIR);
+      },
+    };
   }
 
   /** Those that still wait go home. */
@@ -737,31 +841,4 @@ export class SimulatedCluster {
     const found = said === undefined ? null : /:(\d+)$/.exec(said.text);
     return found === null ? null : Number(found[1]);
   }
-}
-
-function watchNewcomer(record: NewcomerRecord, world: StageWorld): WorkerWatch {
-  const say = (code: string) => {
-    if (code.startsWith("phase_")) record.phase = Number(code.slice("phase_".length));
-  };
-  return {
-    log: { debug: say, info: say, warn: say, error: say },
-    hooks: { reached: () => {}, observable: () => {} },
-    left: (status, failure) => {
-      record.endedMs = world.now();
-      record.status = status;
-      record.errorCode = failure?.code ?? null;
-      record.errorText = failure?.text ?? null;
-    },
-  };
-}
-
-/** For telling whether bytes have changed. */
-function digestOf(bytes: Uint8Array): string {
-  let a = 0x811c_9dc5 | 0;
-  let b = 0x9e37_79b9 | 0;
-  for (const byte of bytes) {
-    a = Math.imul(a ^ byte, 0x0100_0193);
-    b = Math.imul(((b << 13) | (b >>> 19)) ^ byte, 0x85eb_ca6b);
-  }
-  return `${bytes.length}.${(a >>> 0).toString(16)}.${(b >>> 0).toString(16)}`;
 }

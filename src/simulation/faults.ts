@@ -118,6 +118,7 @@ export class FaultPlan {
     this.#failures.clear();
     this.#calls.clear();
     this.#cluster.endNewcomers();
+    this.#cluster.endBadStarts();
     for (const [name, machine] of machines) {
       machine.disk.spaceBytes = Number.POSITIVE_INFINITY;
       machine.powerOn();
@@ -253,6 +254,11 @@ export class FaultPlan {
       case "fail_call":
         this.#calls.set(fault.worker, fault.n);
         return fault.worker;
+      case "bad_start": {
+        const end = cluster.badStart(fault.worker, fault.how);
+        if (end !== null) this.#later(fault.ms, end);
+        return end === null ? "" : fault.worker;
+      }
       case "newcomer":
         return cluster.newcomer(fault.name) ? fault.name : "";
       case "clock_jump":

@@ -7,6 +7,7 @@ import { CRASH_POINTS } from "../worker/crash_points.ts";
 import { CRASHES, drawProfile, type FaultGroup, type Profile, pick } from "./profile.ts";
 import {
   type Action,
+  BAD_STARTS,
   type ChannelName,
   type CommandName,
   type Fault,
@@ -38,7 +39,7 @@ const EXPECTED: readonly OracleId[] = [
 const FORMING_MS = 2_000;
 
 /** Groups in which a process dies. */
-const DEADLY: ReadonlySet<FaultGroup> = new Set([...CRASHES, "disk_full", "disk_failure", "rot"]);
+const DEADLY: ReadonlySet<FaultGroup> = new Set([...CRASHES, "disk_full", "disk_failure", "rot", "bad_start"]);
 
 const COMMANDS: readonly CommandName[] = [
   "status",
@@ -208,6 +209,8 @@ class Plan {
           ...(prng.chance(3) ? ([{ do: "kill", worker, afterMs: prng.int(10) }, this.#restart(worker)] as const) : []),
           { do: "start", worker, afterMs: 700 },
         ];
+      case "bad_start":
+        return this.#badStart(worker);
       case "newcomer":
         return [{ do: "newcomer", name: "one.too.many" }];
       case "clock":
@@ -286,6 +289,17 @@ class Plan {
       this.#restart(worker),
       { do: "kill", worker: other, afterMs: this.#prng.between(0, 60) },
       { do: "start", worker: other, afterMs: this.#downMs() },
+    ];
+  }
+
+  #badStart(worker: WorkerName): Group {
+    const how = pick(this.#prng, BAD_STARTS);
+    const start = { do: "bad_start", worker, how, ms: 6_000 } as const;
+    if (how === "folder_in_use") return [start];
+    return [
+      { do: "kill", worker },
+      { ...start, afterMs: this.#downMs() },
+      { do: "start", worker, afterMs: 6_100 },
     ];
   }
 

@@ -10,6 +10,17 @@ import type { CommandName, FaultKind, StrangerKind } from "./scenario.ts";
 /** Why a process ended. `exit`: by itself, with a status. */
 export type EndCause = "exit" | "kill" | "power_loss" | "signal" | "end_of_run";
 
+/** A start that must be refused: what is wrong with it. */
+export type BadStart = "folder_in_use" | "other_application" | "other_cluster" | "other_worker" | "port_in_use";
+
+/** Of what a worker has saved, without what counts for nothing: the lock's text, and files that never took their place. */
+export interface SavedDigest {
+  /** Byte for byte. */
+  readonly exact: string;
+  /** Of the cluster, as it is meant: without what says when and how often this worker was started. Null: none is formed. */
+  readonly cluster: string | null;
+}
+
 export interface ProcessRecord {
   readonly worker: WorkerName;
   /** Of all processes of workers, from 0, in the order of their starts. */
@@ -26,6 +37,13 @@ export interface ProcessRecord {
   phase: number;
   /** When it said so. */
   phaseMs: Millis;
+  /** Null: it was started as it should be. */
+  readonly provoked: BadStart | null;
+  /** When it began to leave; null: it did not, or nobody can know. */
+  leavingMs: Millis | null;
+  readonly savedBefore: SavedDigest;
+  /** When it had left by itself because of an error. */
+  savedAfter: SavedDigest | null;
 }
 
 /** One connection that the sink accepted. */
@@ -119,6 +137,13 @@ export interface NewcomerRecord {
   errorText: string | null;
   /** It said that it has come so far: it was let in. */
   phase: number;
+  /** Wants a folder that is in use, instead of a place in the cluster. */
+  readonly wantsFolder: boolean;
+  /** Of the folder that it wants. */
+  readonly savedBefore: SavedDigest;
+  savedAfter: SavedDigest | null;
+  /** Lines of level error that it logged before its last words. */
+  errorLines: number;
 }
 
 export interface FaultRecord {

@@ -28,6 +28,7 @@ export const FAULT_GROUPS = [
   "rot",
   "call_failure",
   "newcomer",
+  "bad_start",
   "clock",
   "sink",
   "stranger",
@@ -39,7 +40,7 @@ export type FaultGroup = (typeof FAULT_GROUPS)[number];
 /** Those that take a process down. */
 export const CRASHES: readonly FaultGroup[] = ["kill", "crash_point", "kill_many", "power_loss"];
 /** Drawn less often: they end or refuse whole lives, and there is little to see behind them. */
-const RARE: ReadonlySet<FaultGroup> = new Set(["rot", "disk_failure", "disk_full", "stop", "kill_many"]);
+const RARE: ReadonlySet<FaultGroup> = new Set(["rot", "bad_start", "disk_failure", "disk_full", "stop", "kill_many"]);
 
 export interface Profile {
   readonly workers: number;

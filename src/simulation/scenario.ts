@@ -13,6 +13,7 @@ import type { NetworkOptions, Way } from "../runtime/virtual/network.ts";
 import { parsePlainJson } from "../wire/plain_json.ts";
 import type { Limits } from "../worker/config.ts";
 import { CRASH_POINTS, type CrashPoint } from "../worker/crash_points.ts";
+import type { BadStart } from "./observation.ts";
 
 export const SCENARIO_FORMAT = 1;
 export const WORKERS_MAX = 7;
@@ -186,6 +187,12 @@ export type Action =
   | { readonly do: "fail_call"; readonly worker: WorkerName; readonly n: number }
   /** A worker of this name, on a machine of its own, asks the cluster to let it in. Does nothing before that is formed. */
   | { readonly do: "newcomer"; readonly name: string }
+  /**
+   * A start that is wrong: with another application, with the files of another cluster or of another worker in its folder, while
+   * its port is in use (these of a worker that is down), or while its folder is in use (of one that runs). It is over by
+   * `ms` later, and what was wrong is mended.
+   */
+  | { readonly do: "bad_start"; readonly worker: WorkerName; readonly how: BadStart; readonly ms: Millis }
   | { readonly do: "clock_jump"; readonly worker: WorkerName; readonly byMs: Millis }
   | { readonly do: "sink_pause"; readonly ms: Millis }
   | { readonly do: "sink_close"; readonly ms: Millis }
@@ -326,6 +333,14 @@ export const STRANGER_KINDS: readonly StrangerKind[] = [
   "mutated",
 ];
 
+export const BAD_STARTS: readonly BadStart[] = [
+  "folder_in_use",
+  "other_application",
+  "other_cluster",
+  "other_worker",
+  "port_in_use",
+];
+
 const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
   kill: { worker },
   kill_all: {},
@@ -352,6 +367,7 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
   },
   fail_call: { worker, n },
   newcomer: { name: workerName },
+  bad_start: { worker, how: oneOf(BAD_STARTS), ms },
   rot: { worker, file: integer(0, 1000), bit: integer(0, 1 << 24) },
   lose_state: { worker },
   restore: { worker },

@@ -128,7 +128,7 @@ export class Store {
     } catch (cause) {
       throw new StorageError(
         "save_failed",
-        `Cannot save the cluster information in ${this.folder}: ${because(cause)}`,
+        `Cannot save the cluster information in ${this.folder}: ${because(cause)}; see to that disk, then start again`,
         {
           cause,
         },
@@ -166,9 +166,11 @@ export class Store {
     try {
       this.#removing = await mark(this.#disk, this.folder);
     } catch (cause) {
-      throw new StorageError("save_failed", `Cannot mark ${this.folder} as to be removed: ${because(cause)}`, {
-        cause,
-      });
+      throw new StorageError(
+        "save_failed",
+        `Cannot mark ${this.folder} as to be removed: ${because(cause)}; see to that disk, then start again`,
+        { cause },
+      );
     } finally {
       this.#saving = false;
     }
@@ -194,9 +196,12 @@ export class Store {
       if (this.#madeDirectory) await removeFolderIfEmpty(this.#disk, this.#paths.directory);
       return unknown;
     } catch (cause) {
-      throw new StorageError("remove_failed", `Cannot remove the files in ${this.folder}: ${because(cause)}`, {
-        cause,
-      });
+      throw new StorageError(
+        "remove_failed",
+        `Cannot remove the files in ${this.folder}: ${because(cause)}; see to that disk, then remove what is left: ` +
+          cleanCommand(this.folder),
+        { cause },
+      );
     }
   }
 }

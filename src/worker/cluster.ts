@@ -110,6 +110,16 @@ const FINAL_REFUSALS: ReadonlySet<string> = new Set([
   "superseded",
 ]);
 
+const START_THE_SAME = "start all workers with the same tammar and the same application";
+
+/** What to do about a refusal that no waiting mends. */
+const ADVICE: Readonly<Record<string, string | undefined>> = {
+  cluster_differs: "give this worker the address of its own cluster, or another --resilience-dir",
+  cluster_full: "leave this worker out, or form a new cluster with a larger --worker-count",
+  name_taken: "give this worker another --name, or stop the one that has it",
+  superseded: "leave it to the other process, or stop that one and start again",
+};
+
 export class Cluster {
   readonly #options: ClusterOptions;
   readonly #membership: Membership;
@@ -299,7 +309,9 @@ export class Cluster {
       owner.fail(otherClusterError(store.folder, store.saved, theirs));
       return;
     }
-    owner.fail(new IdentityError(code, `Cannot join the cluster: refused by ${whom}: ${sentence}`));
+    // Some sentences say themselves what to do.
+    const advice = /\bstart it\b/.test(sentence) ? "" : `; ${ADVICE[code] ?? START_THE_SAME}`;
+    owner.fail(new IdentityError(code, `Cannot join the cluster: refused by ${whom}: ${sentence}${advice}`));
   }
 
   received(from: WorkerName, message: ControlMessage): void {
@@ -674,7 +686,11 @@ function clusterOf(saved: SavedCluster): ClusterInformation {
 
 function asStorageError(error: unknown): TammarError {
   if (error instanceof StorageError || error instanceof ResilienceError) return error;
-  return new StorageError("save_failed", `Cannot save the cluster information: ${String(error)}`, { cause: error });
+  return new StorageError(
+    "save_failed",
+    `Cannot save the cluster information: ${String(error)}; see to that disk, then start again`,
+    { cause: error },
+  );
 }
 
 /** Empty for a wildcard: peers use the address they see. */

@@ -704,7 +704,10 @@ function slice(columns: DataBatchColumns, from: number, to: number): DataBatchCo
 
 /** Turns a failed `listen` into what the operator can act on. */
 export function listenError(option: string, value: string, error: unknown): EnvironmentError {
-  const why = error instanceof NetError ? (LISTEN_REASONS[error.code] ?? error.message) : String(error);
+  const why =
+    error instanceof NetError
+      ? (LISTEN_REASONS[error.code] ?? `${error.message}; give another address, or see to the network of this machine`)
+      : String(error);
   return new EnvironmentError(
     error instanceof NetError ? error.code : "listen_failed",
     `Cannot listen on ${option} ${value}: ${why}`,

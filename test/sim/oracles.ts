@@ -1,6 +1,7 @@
 /** The oracles that are asked of every run. */
 import { o2pc } from "../../src/simulation/oracles/o_2pc.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
+import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oLive } from "../../src/simulation/oracles/o_live.ts";
 import { oMem } from "../../src/simulation/oracles/o_mem.ts";
@@ -25,5 +26,6 @@ export const ORACLES: readonly Oracle[] = [
   oLin,
   oMem,
   oAuth,
+  oFailclear,
   o2pc,
 ];

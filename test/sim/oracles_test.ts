@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CommandRecord, Observation } from "../../src/simulation/observation.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
+import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oMem } from "../../src/simulation/oracles/o_mem.ts";
 import { oOwn } from "../../src/simulation/oracles/o_own.ts";
@@ -274,4 +275,85 @@ test("O-AUTH fails on a member that nobody started, and on a worker that changes
   assert.match(member, /eve is a member, and nobody started it/);
   const cluster = await judged(oAuth, QUIET, ({ samples }) => void Object.assign(samples[8]!, { clusterId: "0f" }));
   assert.match(cluster, /its cluster .* became/);
+});
+
+/** Each start that must be refused, of w1, after a kill where it has to be down for that. */
+const REFUSED: Scenario = {
+  ...QUIET,
+  faults: [
+    { at: { ms: 2_000 }, do: "bad_start", worker: "w1", how: "folder_in_use", ms: 6_000 },
+    { at: { ms: 2_500 }, do: "newcomer", name: "late" },
+    ...(["other_application", "other_cluster", "other_worker", "port_in_use"] as const).flatMap((how, i): Fault[] => [
+      { at: { ms: 9_000 + 8_000 * i }, do: "kill", worker: "w1" },
+      { at: { after: "prev", ms: 100 }, do: "bad_start", worker: "w1", how, ms: 6_000 },
+      { at: { after: "prev", ms: 6_100 }, do: "start", worker: "w1" },
+    ]),
+  ],
+  limitMs: 60_000,
+};
+
+test("O-FAILCLEAR is quiet when starts that must be refused are refused, each for its own reason", async () => {
+  const { observation, violations } = await execute(REFUSED);
+  assert.deepEqual(violations, []);
+  const refusals = observation.processes
+    .filter(({ provoked }) => provoked !== null)
+    .map(({ provoked, status, errorCode }) => [provoked, status, errorCode]);
+  assert.deepEqual(refusals, [
+    ["other_application", 12, "resilience_other_application"],
+    ["other_cluster", 12, "resilience_other_cluster"],
+    ["other_worker", 12, "resilience_foreign"],
+    ["port_in_use", 11, "address_in_use"],
+  ]);
+  const others = observation.newcomers.map(({ name, status, errorCode }) => [name, status, errorCode]);
+  assert.deepEqual(others, [
+    ["w1", 12, "resilience_in_use"],
+    ["late", 13, "cluster_full"],
+  ]);
+});
+
+test("O-FAILCLEAR fails on another status, a second error, a stack trace, no advice, a delay, files that have changed", async () => {
+  const { observation, violations } = await execute(REFUSED);
+  assert.deepEqual(violations, []);
+  const refused = observation.processes.find(({ provoked }) => provoked === "other_worker")!;
+  const original = { ...refused };
+  const failsWith = (sentence: RegExp, change: Partial<typeof refused>): void => {
+    Object.assign(refused, change);
+    assert.match(oFailclear.check(observation, REFUSED)[0]?.text ?? "nothing", sentence);
+    Object.assign(refused, original);
+    assert.deepEqual(oFailclear.check(observation, REFUSED), []);
+  };
+  failsWith(/resilience_foreign ends with status 12, and it left with 13/, { status: 13 });
+  failsWith(/its code oops is in no class/, { errorCode: "oops" });
+  failsWith(/not for people/, { errorText: `${original.errorText}\n    at open (store.ts:12:3)` });
+  failsWith(/does not say what to do/, {
+    errorText: "Cannot use /tmp/Last%20four/w1: it belongs to w2 of this cluster",
+  });
+  failsWith(/does not say where/, { errorText: "Something is not right here, please give it another try" });
+  failsWith(/ms to be refused with resilience_foreign/, { startedMs: original.startedMs - 9_000 });
+  failsWith(/ms to leave with resilience_foreign/, { leavingMs: original.leavingMs! - 9_000 });
+  failsWith(/what was saved has changed/, { savedAfter: { ...original.savedAfter!, exact: "nothing" } });
+  failsWith(/was refused with save_failed/, { errorCode: "save_failed", status: 20 });
+  failsWith(/was to be refused/, { cause: "kill", status: null, endedMs: original.endedMs! + 6_000 });
+  const { worker, number } = refused;
+  observation.log.push({
+    timeMs: 1,
+    worker,
+    process: number,
+    level: "error",
+    code: "leaving_failed",
+    text: "it failed",
+  });
+  assert.match(
+    oFailclear.check(observation, REFUSED)[0]!.text,
+    /it said 2 errors: resilience_foreign, .* leaving_failed/,
+  );
+});
+
+test("O-FAILCLEAR fails on a start that is not refused", async () => {
+  const { observation, violations } = await execute(QUIET);
+  assert.deepEqual(violations, []);
+  const first = observation.processes.find(({ worker }) => worker === "w1")!;
+  // The same as a process that lives on though its start was wrong.
+  Object.assign(first, { provoked: "other_application" });
+  assert.match(oFailclear.check(observation, QUIET)[0]?.text ?? "", /it left with status 0, and was to be refused/);
 });

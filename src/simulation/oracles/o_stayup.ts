@@ -28,7 +28,8 @@ function during(observation: Observation, scenario: Scenario): () => Violation[]
       const why = judge(process, observation, scenario);
       if (why !== null) violations.push({ oracle: "O-STAYUP", timeMs: process.endedMs, text: why });
     }
-    for (const { name, status, errorCode, errorText, phase, startedMs } of observation.newcomers) {
+    for (const { name, status, errorCode, errorText, phase, startedMs, wantsFolder } of observation.newcomers) {
+      if (wantsFolder) continue;
       const isRefused = status === null || (status === EXIT.identity && REFUSALS.includes(errorCode ?? ""));
       if (isRefused && phase === 0) continue;
       const how = phase > 0 ? `was let in, and came to phase ${phase}` : `left with status ${status}: ${errorText}`;
@@ -55,7 +56,8 @@ function check(observation: Observation, scenario: Scenario): Violation[] {
 
 /** Why this end is not all right; null: it is. */
 function judge(process: ProcessRecord, observation: Observation, scenario: Scenario): string | null {
-  if (process.cause !== "exit") return null;
+  // What must be refused is O-FAILCLEAR's.
+  if (process.cause !== "exit" || process.provoked !== null) return null;
   const { worker, status, errorCode } = process;
   const endedMs = process.endedMs!;
   const said = process.errorText === null ? "" : `: ${errorCode}: ${process.errorText}`;
