@@ -124,6 +124,9 @@ function drawLimits(prng: Prng): Partial<Limits> {
   if (prng.chance(3)) limits.linkUnackedBytes = pick(prng, [20_000, 100_000]);
   if (prng.chance(3)) limits.dataFrameBytes = pick(prng, [256, 300, 400, 1_000]);
   if (prng.chance(4)) limits.strangers = pick(prng, [4, 8, 16]);
+  if (prng.chance(2)) limits.logSegmentBytes = pick(prng, [300, 1_000, 10_000]);
+  if (prng.chance(2)) limits.logSlackBytes = pick(prng, [0, 500, 5_000]);
+  if (prng.chance(2)) limits.sliceKeys = pick(prng, [3, 20, 200]);
   return limits;
 }
 

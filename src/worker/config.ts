@@ -109,6 +109,12 @@ export interface Limits {
   readonly sinkQueueBytes: number;
   /** Frames sent on a link and not yet acknowledged. */
   readonly linkUnackedBytes: number;
+  /** A segment of the log of keyed state that has grown beyond it is followed by a new one. */
+  readonly logSegmentBytes: number;
+  /** What that log may grow by, beside multiples of the state, before it is written anew in turn. */
+  readonly logSlackBytes: number;
+  /** Keys that a checkpoint writes before everything else has its turn. */
+  readonly sliceKeys: number;
   readonly sourceConnections: number;
   readonly externalConnections: number;
   /** Connections on one listener that have not yet completed a first frame: the oldest goes. Per foreign address: 8. */
@@ -123,6 +129,9 @@ export const DEFAULT_LIMITS: Limits = {
   exchangeCreditBytes: 4 << 20,
   sinkQueueBytes: 1 << 20,
   linkUnackedBytes: 16 << 20,
+  logSegmentBytes: 16 << 20,
+  logSlackBytes: 40 << 20,
+  sliceKeys: 8_192,
   sourceConnections: 1_024,
   externalConnections: 32,
   strangers: 64,

@@ -43,6 +43,8 @@ export interface StateKeeperOptions {
   readonly slackBytes?: number;
   /** Default 16 MiB. */
   readonly segmentBytes?: number;
+  /** Of one slice, however much time there is: where time stands still, it must end too. Default 8,192. */
+  readonly sliceKeys?: number;
 }
 
 /** A round begins at so many times the state. */
@@ -53,8 +55,7 @@ const SLACK_BYTES = 40 * 1024 * 1024;
 /** Of one record of the log, about: what one look at the clock may cost. */
 const BLOCK_BYTES = 32 * 1024;
 const BLOCK_ENTRIES = 256;
-/** Of one slice, where time stands still. */
-const SLICE_ENTRIES = 8192;
+const SLICE_KEYS = 8_192;
 /** Bytes of an entry, until some were written. */
 const ENTRY_BYTES_GUESS = 32;
 /** Smaller blocks say little about the size of entries. */
@@ -200,12 +201,13 @@ export class StateKeeper {
     const { clock } = this.#options;
     const until = clock.monotonicMs() + budgetMs;
     const columns = this.#columns;
+    const sliceKeys = this.#options.sliceKeys ?? SLICE_KEYS;
     let entries = 0;
     for (; pending.stage < this.#stages.length; pending.stage++) {
       const kept = this.#stages[pending.stage]!;
       for (let more = true; more; ) {
-        if (this.#log.busy || entries >= SLICE_ENTRIES || (entries > 0 && clock.monotonicMs() >= until)) return false;
-        more = kept.tracker.take(blockEntries(kept), columns);
+        if (this.#log.busy || entries >= sliceKeys || (entries > 0 && clock.monotonicMs() >= until)) return false;
+        more = kept.tracker.take(Math.min(blockEntries(kept), sliceKeys), columns);
         entries += columns.total;
         this.#writeBlock(kept, pending);
         columns.clear();

@@ -371,7 +371,9 @@ export class Worker {
     const { name: worker, checkpoints } = this.#config;
     const application = this.#config.application.name;
     const { acceptStateLoss } = checkpoints;
-    return StateKeeper.open({ disk, clock, folder, clusterId, application, worker, acceptStateLoss });
+    const { logSegmentBytes: segmentBytes, logSlackBytes: slackBytes, sliceKeys } = this.#config.limits;
+    const sizes = { segmentBytes, slackBytes, sliceKeys };
+    return StateKeeper.open({ disk, clock, folder, clusterId, application, worker, acceptStateLoss, ...sizes });
   }
 
   /** Once a cluster with checkpoints is formed, its initializer has a decision: a missing one is a lost one. */
