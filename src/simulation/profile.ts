@@ -126,7 +126,7 @@ function drawLimits(prng: Prng): Partial<Limits> {
   if (prng.chance(4)) limits.strangers = pick(prng, [4, 8, 16]);
   if (prng.chance(2)) limits.logSegmentBytes = pick(prng, [300, 1_000, 10_000]);
   if (prng.chance(2)) limits.logSlackBytes = pick(prng, [0, 500, 5_000]);
-  if (prng.chance(2)) limits.sliceKeys = pick(prng, [3, 20, 200]);
+  if (prng.chance(2)) limits.sliceKeys = pick(prng, [1, 3, 20]);
   return limits;
 }
 

@@ -33,7 +33,7 @@ test("a planted bug whose old lines are not there exactly once says so", () => {
 });
 
 for (const bug of readBugs()) {
-  test(`planted bug ${bug.name} applies to ${bug.file}`, async () => {
+  test(`planted bug ${bug.name} applies to ${bug.file}`, { timeout: 60_000 }, async () => {
     applyBug(bug, readFileSync(root + bug.file, "utf8"));
     if (bug.look.startsWith("test/")) assert.ok(existsSync(root + bug.look), `there is no ${bug.look}`);
     const scenario = scenarioFile(bug);
