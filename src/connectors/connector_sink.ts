@@ -35,6 +35,8 @@ const INTRODUCTION_MS: Millis = 10_000;
 const FRAME_BYTES_MAX = 1 << 20;
 /** Output since the last checkpoint that is kept to be sent again. More costs a rollback when the connection is lost. */
 const KEEP_BYTES_MAX = 64 << 20;
+/** Batches of a few bytes take more room than their bytes: so many of them are kept at most. */
+const KEEP_PIECES_MAX = 1 << 18;
 /** What the two kernels may hold of a connection that is lost. */
 const KERNEL_BYTES_MAX = 40 << 20;
 const LINGER_MS: Millis = 1_000;
@@ -509,6 +511,7 @@ export class ConnectorSinkConnector implements SinkConnector {
     const frames = mayGo ? this.#held.frames(commit.sendable) : null;
     if (frames !== null) {
       commit.gaveOut(frames.through);
+      if (this.#held.pieces > KEEP_PIECES_MAX && this.#options.checkpoints) commit.keepNothing();
       this.#held.release(commit.keptFrom);
       return this.#write(connection, { bytes: frames.bytes, from, isOutput: true });
     }

@@ -34,6 +34,11 @@ export class HeldOutput {
   #record = 0;
   #next = 0;
 
+  /** Pieces that are held, however small. */
+  get pieces(): number {
+    return this.#entries.length - this.#first;
+  }
+
   /** Offset behind the last record. */
   get end(): number {
     return this.#end;

@@ -200,6 +200,11 @@ export class SinkCommit {
     this.#ask();
   }
 
+  /** T5: what was sent so far takes too much room to be kept. */
+  keepNothing(): void {
+    this.#keptFrom = Math.max(this.#keptFrom, this.#sent);
+  }
+
   /** Without checkpoints: the system has taken output up to this offset. */
   taken(through: number): void {
     this.#committed = through;

@@ -339,6 +339,13 @@ test("more output than is kept: a lost connection costs a rollback, and until th
   assert.equal(bench.commit.spoiled, false);
 });
 
+test("output that is no longer kept, for the room that it takes, costs the same as too much of it", () => {
+  const bench = new Bench().introduced().write(5);
+  bench.commit.keepNothing();
+  bench.commit.lost();
+  assert.ok(bench.commit.spoiled);
+});
+
 test("more output than is kept costs nothing when its epoch completes", () => {
   const bench = new Bench({ keepBytesMax: 100 }).introduced().write(101);
   bench.commit.prepare(1);
