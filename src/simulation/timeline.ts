@@ -15,7 +15,7 @@ interface Row {
   readonly what:
     | { readonly kind: "arrow"; readonly from: number; readonly to: number }
     | { readonly kind: "mark"; readonly at: number; readonly sign: "●" | "✱" | "✗" }
-    | { readonly kind: "rule" };
+    | { readonly kind: "rule"; readonly failed: boolean };
 }
 
 export interface Timeline {
@@ -44,7 +44,7 @@ export function layOut(events: readonly TraceEvent[], options: TimelineOptions):
     .sort((a, b) => a.row.t - b.row.t || a.place - b.place)
     .map(({ row }) => row)
     .filter((row, i, all) => !continues(row, all[i - 1]));
-  const violation = sorted.findIndex(({ what }) => what.kind === "rule");
+  const violation = sorted.findIndex(({ what }) => what.kind === "rule" && what.failed);
   const { aroundMs } = options;
   let middle = violation >= 0 ? violation : sorted.length;
   if (aroundMs !== undefined) {
@@ -95,9 +95,13 @@ function rowOf(event: TraceEvent, columns: readonly string[]): Row | null {
       return { t: event.t, text: `${event.worker} ${event.what}`, what: { kind: "mark", at, sign } };
     }
     case "fault":
-      return { t: event.t, text: `FAULT ${event.what} ${event.effect || "(no effect)"}`, what: { kind: "rule" } };
+      return {
+        t: event.t,
+        text: `FAULT ${event.what} ${event.effect || "(no effect)"}`,
+        what: { kind: "rule", failed: false },
+      };
     case "violation":
-      return { t: event.t, text: `VIOLATION ${event.oracle}: ${event.text}`, what: { kind: "rule" } };
+      return { t: event.t, text: `VIOLATION ${event.oracle}: ${event.text}`, what: { kind: "rule", failed: true } };
   }
 }
 
@@ -131,7 +135,7 @@ export function drawText({ columns, rows, before, behind }: Timeline): string {
   for (const { t, text, what } of rows) {
     const lanes: string[] = Array.from({ length: width }, (_, x) => (x % LANE === 2 ? "│" : " "));
     if (what.kind === "mark" && what.at >= 0) lanes[what.at * LANE + 2] = what.sign;
-    if (what.kind === "rule") lanes.fill("═");
+    if (what.kind === "rule") lanes.fill(what.failed ? "═" : "┄");
     if (what.kind === "arrow") {
       const [left, right] = [Math.min(what.from, what.to) * LANE + 2, Math.max(what.from, what.to) * LANE + 2];
       for (let x = left + 1; x < right; x++) if (lanes[x] === " ") lanes[x] = "─";

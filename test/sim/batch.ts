@@ -10,7 +10,7 @@ import { piecesOf, type RunReport, runPiece, type Work, wordsOf, workOf } from "
 export type RuntimeName = "bun" | "deno";
 
 /**
- * Has `count` pieces of `work` done by `jobs` children and calls `each` in the order of pieces.
+ * Has `count` pieces of `work` done by as many children and calls `each` in the order of pieces.
  *
  * @param runtime Left out: the one that this runs on.
  * @throws {Error} A child died.
@@ -18,10 +18,11 @@ export type RuntimeName = "bun" | "deno";
 export async function share(
   work: Work,
   count: number,
-  jobs: number,
+  jobsMax: number,
   each: (report: RunReport, index: number) => void,
   runtime?: RuntimeName,
 ): Promise<void> {
+  const jobs = Math.min(jobsMax, count);
   const waiting: RunReport[][] = Array.from({ length: jobs }, () => []);
   let next = 0;
   const drain = (): void => {

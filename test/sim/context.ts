@@ -73,12 +73,21 @@ export function seedOfCommit(): { readonly seed: bigint; readonly origin: string
   return { seed: FIXED_SEED, origin: "fixed, since git knows no commit here" };
 }
 
+/** @throws {UsageError} It is none. */
+export function givenSeed(option: string, text: string): bigint {
+  try {
+    return parseSeed(text);
+  } catch {
+    throw new UsageError(`--${option} is ${text}: a seed is 0x and up to 16 hexadecimal digits, or a decimal number`);
+  }
+}
+
 /** `--first S`, `--from-commit`, or 1. */
 export function firstSeed({ options }: Arguments): { readonly seed: bigint; readonly origin: string } {
   const first = options.get("first");
   if (first !== undefined) {
     if (options.has("from-commit")) throw new UsageError("give --first or --from-commit, not both");
-    return { seed: parseSeed(first), origin: "as given" };
+    return { seed: givenSeed("first", first), origin: "as given" };
   }
   return options.has("from-commit") ? seedOfCommit() : { seed: 1n, origin: "the default" };
 }
@@ -100,7 +109,7 @@ export function scenarioOf(
   const seed = options.get("seed");
   const [file] = words;
   if (seed !== undefined && file === undefined) {
-    return { scenario: generateScenario(parseSeed(seed)), name: `--seed ${seed}` };
+    return { scenario: generateScenario(givenSeed("seed", seed)), name: `--seed ${seed}` };
   }
   if (seed === undefined && file !== undefined && words.length === 1)
     return { scenario: readScenario(context, file), name: file };

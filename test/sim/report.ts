@@ -5,15 +5,19 @@ import type { RunReport } from "./work.ts";
 const PROGRESS_MS = 10_000;
 
 /** One line: which oracle, when, what, and what to type to see it again. */
-export function showViolation({ oracle, timeMs, text }: Violation, replay: string): string {
-  return `FAIL oracle=${oracle} t=${seconds(timeMs)} ${text} | replay: ${replay}`;
+export function showViolation({ oracle, timeMs, text }: Violation, replay: string, others = 0): string {
+  return `FAIL oracle=${oracle} t=${seconds(timeMs)} ${text}${andMore(others)} | replay: ${replay}`;
 }
 
 /** One line for a failed run: its first violation, and how many more there are. */
 export function showFailure(what: string, { violations, steps }: RunReport, replay: string): string {
   const { oracle, timeMs, text } = violations[0]!;
-  const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : "";
+  const more = andMore(violations.length - 1);
   return `FAIL ${what} oracle=${oracle} t=${seconds(timeMs)} of ${steps} steps ${text}${more} | replay: ${replay}`;
+}
+
+function andMore(others: number): string {
+  return others > 0 ? ` (and ${others} more)` : "";
 }
 
 function seconds(timeMs: number): string {

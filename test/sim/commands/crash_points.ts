@@ -1,9 +1,8 @@
 /** `scripts/sim crashpoints`: every named point with every kind of crash, or pairs of them. */
 import { applicablePoints, CRASH_VARIANTS } from "../../../src/simulation/crash_cases.ts";
-import { parseSeed } from "../../../src/simulation/scenario.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
 import { HashOfHashes, share } from "../batch.ts";
-import { type Context, failuresFolder, saveScenario, shellWord } from "../context.ts";
+import { type Context, failuresFolder, givenSeed, saveScenario, shellWord } from "../context.ts";
 import { showFailure, showViolation, Totals } from "../report.ts";
 import { crashPlan } from "../work.ts";
 
@@ -16,7 +15,7 @@ export async function crashPoints(context: Context, args: readonly string[]): Pr
     console.log(`${points.length} crash points`);
     return 0;
   }
-  const seed = parseSeed(given.options.get("seed") ?? "1");
+  const seed = givenSeed("seed", given.options.get("seed") ?? "1");
   const pairs = given.options.has("pairs") ? countOption(given, "pairs", 1) : 0;
   const jobs = countOption(given, "jobs", 2);
   const result = await runCrashes(seed, pairs, jobs, failuresFolder(context, given));

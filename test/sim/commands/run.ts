@@ -62,9 +62,9 @@ async function runFiles(context: Context, { words: files, options }: Arguments):
     hash.add(result.traceHash);
     violations += result.violations.length;
     console.log(`${result.violations.length === 0 ? "ok    " : "failed"}  ${file}: ${result.scenario.name}`);
-    for (const violation of result.violations) {
-      console.log(showViolation(violation, `scripts/sim replay ${shellWord(file)}`));
-    }
+    const [first, ...others] = result.violations;
+    if (first === undefined) continue;
+    console.log(showViolation(first, `scripts/sim replay ${shellWord(file)}`, others.length));
   }
   console.log(`${files.length} scenarios, ${violations} violations, trace ${hash.hex}`);
   return violations === 0 ? 0 : 1;
