@@ -4,7 +4,7 @@
  */
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import { CLUSTER_FILE, NEW_SUFFIX } from "../store/folders.ts";
+import { CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE } from "../store/folders.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
@@ -160,6 +160,8 @@ export class SimulatedCluster {
   /** @returns Whether it did anything: not while the worker runs. */
   start(name: WorkerName, bad: BadStartPlan | null = null): boolean {
     if (this.running(name)) return false;
+    // Behind a stop it would begin anew, and refuse the folder that has the output of the cluster before.
+    if (this.suite.files && this.observation.stopsAskedMs.length > 0 && this.isGone) return false;
     const machine = this.machines.get(name)!;
     machine.powerOn();
     const record: ProcessRecord = {
@@ -251,6 +253,12 @@ export class SimulatedCluster {
   #savedDigest(name: WorkerName): string | null {
     const path = this.filesOf(name).find((file) => file.endsWith(`/${CLUSTER_FILE}`));
     return path === undefined ? null : digestBytes(this.machines.get(name)!.disk.peek(path)!);
+  }
+
+  /** Has the initializer decided that the cluster is no more? */
+  get isGone(): boolean {
+    const removing = this.filesOf(INITIALIZER).some((path) => path.endsWith(`/${REMOVING_FILE}`));
+    return removing || this.savedClusterId(INITIALIZER) === null;
   }
 
   /** What the worker has saved. */

@@ -245,6 +245,8 @@ export interface Ending {
   leftMs: Millis | null;
   /** Files in resilience directories after that, as `machine:path`. */
   filesLeft: string[];
+  /** A stop during the faults has ended the cluster: nothing comes behind it. */
+  forGood: boolean;
 }
 
 export class Observation {

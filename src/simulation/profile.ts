@@ -92,7 +92,8 @@ export function drawProfile(seed: bigint): Profile {
     limits: drawLimits(prng),
     network: drawNetwork(prng),
     disk: prng.chance(3) ? { latencyMaxMs: 5, syncMinMs: 2, syncMaxMs: prng.between(5, 100) } : {},
-    groups: drawGroups(prng, workers).filter((group) => checkpointMs === undefined || group !== "stop"),
+    // Its sink would take the output of the next cluster for the same one.
+    groups: drawGroups(prng, workers).filter((group) => application !== "two_phase" || group !== "stop"),
     faults: 10 + prng.int(30),
     crashesMax: pick(prng, [1, 2, 4, Number.POSITIVE_INFINITY]),
   };

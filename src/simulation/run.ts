@@ -143,9 +143,12 @@ class Run {
       stopAskedMs: null,
       leftMs: null,
       filesLeft: [],
+      forGood: false,
     };
     this.#cluster.observation.ending = ending;
     if (this.#cluster.observation.stopsAskedMs.length > 0) await this.#afterStop(ending);
+    // Whoever begins anew needs another folder for its output.
+    if (this.#cluster.suite.files && this.#cluster.isGone) return this.#endForGood(ending);
     await this.#windUp(ending);
   }
 
@@ -186,6 +189,13 @@ class Run {
       names.every((name) => !this.#cluster.running(name)) && this.#cluster.commandsPending === 0;
     await this.#until(stopped, STOP_MS + COMMAND_MS);
     ending.mendedMs = this.#cluster.world.now();
+  }
+
+  #endForGood(ending: Ending): void {
+    for (const name of this.#cluster.names) this.#cluster.end(name, "kill");
+    ending.forGood = true;
+    this.#cluster.sample();
+    for (const look of this.#during) this.#violations.push(...look());
   }
 
   async #windUp(ending: Ending): Promise<void> {

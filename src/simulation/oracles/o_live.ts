@@ -12,7 +12,7 @@ export const oLive: Oracle = { id: "O-LIVE", check };
 
 function check(observation: Observation, _scenario: Scenario): Violation[] {
   const { ending } = observation;
-  if (ending === null) return [];
+  if (ending === null || ending.forGood) return [];
   const late = (what: string): Violation[] => [
     {
       oracle: "O-LIVE",
