@@ -20,6 +20,7 @@ export const examples = {
   alerts: join(root, "examples/alerts.ts"),
   celsius: join(root, "examples/celsius.ts"),
   wordCount: join(root, "examples/word_count.ts"),
+  ledger: join(root, "examples/ledger.ts"),
 } as const;
 
 export interface ClusterOptions {
@@ -30,8 +31,8 @@ export interface ClusterOptions {
   readonly sources?: readonly string[];
   /** The sink that `--out` names; `null`: a port where nobody listens. */
   readonly sink?: SinkOptions | null;
-  /** Further arguments of every worker. */
-  readonly extra?: readonly string[];
+  /** Further arguments of every worker, or of each. */
+  readonly extra?: readonly string[] | ((index: number) => readonly string[]);
   readonly metricsPort?: number;
   readonly spawn?: SpawnOptions;
   /** Instead of `worker --application-module …`, for a binary that is an application. */
@@ -125,7 +126,7 @@ export class Cluster {
             ...["--external", `${host}:${place.external}`, "--control", `${host}:${this.place(0).control}`],
           ]),
       ...["--ponythreads=1", "--ponypinasio", "--ponynoblock"],
-      ...(extra ?? []),
+      ...(typeof extra === "function" ? extra(index) : (extra ?? [])),
     ];
   }
 
