@@ -3,6 +3,7 @@ import process from "node:process";
 import { TammarError } from "../../src/base/errors.ts";
 import { UsageError } from "./arguments.ts";
 import { doShare } from "./batch.ts";
+import { runCanary } from "./canary.ts";
 import { crashPoints } from "./commands/crash_points.ts";
 import { determinism } from "./commands/determinism.ts";
 import { directed } from "./commands/directed.ts";
@@ -34,6 +35,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 async function main(args: readonly string[]): Promise<number> {
   if (args[0] === "--child") {
     await doShare(args.slice(1));
+    return 0;
+  }
+  if (args[0] === "--canary") {
+    console.log(`canary ${JSON.stringify(await runCanary())}`);
     return 0;
   }
   if (args[0] === "--hunt") {

@@ -14,7 +14,7 @@
  *
  * The old lines must be there exactly once. `look` says which part of the tests is to see it: `seeds` (the default: fresh
  * seeds of the commit, in order), `crashes` or `directed` (crash points, scenarios of rare states; in an order of the commit),
- * or the path of a test. A scenario
+ * `canary` (`canary.ts`), or the path of a test. A scenario
  * `planted/<name>.json` beside it, which leads to where the bug is, is run first.
  */
 import { spawn } from "node:child_process";
@@ -32,6 +32,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { showSeed } from "../../src/simulation/scenario.ts";
+import { type CanaryReport, canarySeeds, mustFail } from "./canary.ts";
 import type { Hunted } from "./hunt.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -47,7 +49,7 @@ export interface PlantedBug {
   readonly breaks: string;
   /** From the root of the project. */
   readonly file: string;
-  /** `seeds`, `crashes`, `directed`, or the path of a test. */
+  /** `seeds`, `crashes`, `directed`, `canary`, or the path of a test. */
   readonly look: string;
   readonly before: string;
   readonly after: string;
@@ -114,6 +116,7 @@ export async function hunt(bug: PlantedBug, first: string, seeds: number): Promi
     for (const name of COPIED) cpSync(join(ROOT, name), join(copy, name), { recursive: true });
     symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
     writeFileSync(join(copy, bug.file), changed);
+    if (bug.look === "canary") return await watchCanary(copy);
     return bug.look.startsWith("test/") ? await runTest(copy, bug.look) : await runHunt(copy, bug, first, seeds);
   } finally {
     rmSync(copy, { recursive: true, force: true });
@@ -138,6 +141,18 @@ async function runHunt(copy: string, bug: PlantedBug, first: string, seeds: numb
     if (status === 0) return { kind: "caught", by: violation.oracle, where, text: violation.text };
     leftOut = runs;
   }
+}
+
+/** Exactly those seeds have to fail that are known to. */
+async function watchCanary(copy: string): Promise<Outcome> {
+  const { output, timedOut } = await runIn(copy, script("--canary"), performance.now() + HUNT_MS);
+  const found = /^canary (.*)$/m.exec(output);
+  if (timedOut || found === null) return { kind: "broken", text: `the canary does not run: ${lastLines(output)}` };
+  const { failed, text, oracle } = JSON.parse(found[1]!) as CanaryReport;
+  const expected = canarySeeds().filter(mustFail).map(showSeed);
+  const where = `${failed.length} of ${canarySeeds().length} seeds: ${failed.join(" ")}`;
+  if (failed.join(" ") === expected.join(" ") && failed.length > 0) return { kind: "caught", by: oracle, where, text };
+  return { kind: "not_caught", text: `${expected.join(" ")} are to fail, and these do: ${failed.join(" ") || "none"}` };
 }
 
 function script(...words: readonly string[]): string[] {

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parseScenario } from "../../src/simulation/scenario.ts";
+import { canarySeeds, mustFail, runCanary } from "./canary.ts";
 import { execute } from "./execute.ts";
 import { applyBug, parseBug, readBugs, scenarioFile } from "./planted.ts";
 
@@ -41,3 +42,11 @@ for (const bug of readBugs()) {
     assert.deepEqual((await execute(parseScenario(readFileSync(scenario, "utf8")))).violations, []);
   });
 }
+
+test("the canary fails for no seed without its bug, and is meant to fail for about one in a hundred with it", {
+  timeout: 120_000,
+}, async () => {
+  assert.deepEqual((await runCanary()).failed, []);
+  const share = canarySeeds().filter(mustFail).length / canarySeeds().length;
+  assert.ok(share >= 0.005 && share <= 0.02, `${share} of its seeds`);
+});
