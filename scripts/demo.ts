@@ -5,7 +5,7 @@
  * it started by their id and removes its folder.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -219,7 +219,7 @@ async function demo(): Promise<void> {
     await printed(worker, /initializer/, since);
     const back = Math.round(performance.now() - began);
     say(paint("1", `   The initializer reconnected to worker1: the cluster is whole again after ${back} ms.`));
-    say("   (Totals of the users it owns began at 0 again: saved state comes with checkpoints, in a later release.)");
+    say("   Both went back to the last checkpoint, a second old at most: every total goes on from there.");
     await sink.show(6);
 
     await step("Shut the whole cluster down through the other worker, worker1.");
@@ -233,12 +233,96 @@ async function demo(): Promise<void> {
     if (toolStatus !== 0 || statuses.some((status) => status !== 0) || left.length > 0) {
       throw new Error("the cluster did not end cleanly");
     }
+    await totals(control, data, external, control1, data1, external1);
     await sleep(50);
     say();
-    say(paint("1", `Done: ${sink.count} alerts arrived. Next: README.md, "A first application".`));
+    say(
+      paint(
+        "1",
+        `Done: ${sink.count} alerts arrived, and no transfer was lost. Next: README.md, "A first application".`,
+      ),
+    );
   } finally {
     sink.close();
   }
+}
+
+const TRANSFERS = 8_000;
+const ACCOUNTS = 200;
+
+/** The ledger, from files to files: both workers are killed under load, and every balance is right to the last transfer. */
+async function totals(...ports: readonly number[]): Promise<void> {
+  const [control, data, external, control1, data1, external1] = ports.map((port) => `${host}:${port}`) as string[];
+  const output = join(folder, "balances");
+  const state = join(folder, "state");
+  const expected = new Map<string, number>();
+  await step(`Now exact totals: two files of ${TRANSFERS} transfers each, from files to files (examples/ledger.ts).`);
+  for (const file of [1, 2]) {
+    const lines: string[] = [];
+    for (let i = 0; i < TRANSFERS; i++) {
+      const account = `account${Math.floor(Math.random() * ACCOUNTS)}`;
+      const amount = Math.floor(Math.random() * 200) - 80;
+      expected.set(account, (expected.get(account) ?? 0) + amount);
+      lines.push(`${JSON.stringify({ account, amount })}\n`);
+    }
+    writeFileSync(join(folder, `transfers${file}.ndjson`), lines.join(""));
+  }
+  const common = ["worker", "--application-module", join(root, "examples/ledger.ts"), "--rate", "2000"];
+  const shared = ["--output", output, "--resilience-dir", state];
+  const commands = [
+    [
+      ...[...common, ...shared, "--input", join(folder, "transfers1.ndjson"), "--cluster-initializer"],
+      ...["--worker-count", "2", "--control", control!, "--data", data!, "--external", external!],
+    ],
+    [
+      ...[...common, ...shared, "--input", join(folder, "transfers2.ndjson"), "--name", "worker1"],
+      ...["--control", control!, "--my-control", control1!, "--my-data", data1!, "--external", external1!],
+    ],
+  ];
+  const names = ["initializer", "worker1"];
+  const startBoth = () => commands.map((args, i) => start(names[i]!, args));
+  let running = startBoth();
+  const ready = () => Promise.all(running.map((worker) => printed(worker, /INIT PHASE IV/)));
+  await ready();
+  await waitFor(() => readBalances(output).count > 0, { what: "balances of a checkpoint", deadlineMs: 15_000 });
+  await sleep(300);
+
+  await step("Pull the plug on both at once: kill -9, under load.");
+  for (const { child } of running) child.kill("SIGKILL");
+  await Promise.all(running.map(({ ended }) => ended));
+  say(`   ${readBalances(output).count} of ${2 * TRANSFERS} lines are visible: those of the last checkpoint.`);
+
+  await step("Start them again with the same command lines, and wait for the end of the input.");
+  const began = performance.now();
+  running = startBoth();
+  await ready();
+  say(`   Both work again after ${Math.round(performance.now() - began)} ms.`);
+  await waitFor(() => readBalances(output).count >= 2 * TRANSFERS, { what: "every transfer", deadlineMs: 30_000 });
+  const { count, balances } = readBalances(output);
+  const wrong = [...expected].filter(([account, balance]) => balances.get(account) !== balance);
+  const sum = (map: ReadonlyMap<string, number>) => [...map.values()].reduce((total, balance) => total + balance, 0);
+  say(`   ${count} lines for ${2 * TRANSFERS} transfers; ${balances.size} accounts, ${wrong.length} of them wrong.`);
+  say(paint("1", `   All balances together: ${sum(balances)}. In the files of transfers: ${sum(expected)}.`));
+  if (count !== 2 * TRANSFERS || wrong.length > 0) throw new Error("the balances are not right");
+
+  const tool = start("shutdown", ["shutdown", external1!]);
+  const statuses = await Promise.all([tool.ended, ...running.map(({ ended }) => ended)]);
+  if (statuses.some((status) => status !== 0)) throw new Error(`the ledger did not end cleanly: ${statuses}`);
+}
+
+/** What is visible in the folder; each account has its last balance. */
+function readBalances(output: string): { readonly count: number; readonly balances: ReadonlyMap<string, number> } {
+  const balances = new Map<string, number>();
+  let count = 0;
+  for (const name of existsSync(output) ? readdirSync(output).sort() : []) {
+    if (name.startsWith(".")) continue;
+    for (const line of readFileSync(join(output, name), "utf8").split("\n").slice(0, -1)) {
+      const { account, balance } = JSON.parse(line) as { account: string; balance: number };
+      balances.set(account, balance);
+      count += 1;
+    }
+  }
+  return { count, balances };
 }
 
 try {
