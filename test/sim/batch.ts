@@ -9,11 +9,14 @@ import { piecesOf, type RunReport, runPiece, type Work, wordsOf, workOf } from "
 
 export type RuntimeName = "bun" | "deno";
 
+/** A run that takes longer, in real time, goes round in circles. */
+const RUN_MS = 240_000;
+
 /**
  * Has `count` pieces of `work` done by as many children and calls `each` in the order of pieces.
  *
  * @param runtime Left out: the one that this runs on.
- * @throws {Error} A child died.
+ * @throws {Error} A child died, or hangs: it says in which run.
  */
 export async function share(
   work: Work,
@@ -32,15 +35,28 @@ export async function share(
       each(report, next);
     }
   };
-  await Promise.all(
-    waiting.map((queue, job) => {
-      const take = (line: string): void => {
-        queue.push(JSON.parse(line) as RunReport);
-        drain();
-      };
-      return child([...wordsOf(work), String(job), String(jobs)], take, runtime);
-    }),
-  );
+  const taken = waiting.map(() => 0);
+  const children = waiting.map((queue, job) => {
+    const take = (line: string): void => {
+      taken[job]!++;
+      queue.push(JSON.parse(line) as RunReport);
+      drain();
+    };
+    return child([...wordsOf(work), String(job), String(jobs)], take, runtime);
+  });
+  try {
+    await Promise.all(
+      children.map(async ({ over }, job) => {
+        const why = await over;
+        if (why === null) return;
+        const index = job + jobs * taken[job]!;
+        const at = index < count ? (await piecesOf(work)).at(index).name : "its end";
+        throw new Error(`a process of the simulator ${why}, at ${at}`);
+      }),
+    );
+  } finally {
+    for (const { kill } of children) kill();
+  }
   if (next < count) throw new Error(`${count - next} of ${count} runs are missing`);
 }
 
@@ -53,8 +69,14 @@ export async function doShare(words: readonly string[]): Promise<void> {
   }
 }
 
+interface Child {
+  /** Why it ended; null: in order. */
+  readonly over: Promise<string | null>;
+  readonly kill: () => void;
+}
+
 /** Starts this program again and hands over each line it says. */
-function child(args: readonly string[], line: (text: string) => void, runtime?: RuntimeName): Promise<void> {
+function child(args: readonly string[], line: (text: string) => void, runtime?: RuntimeName): Child {
   const isDeno = runtime === undefined ? "Deno" in globalThis : runtime === "deno";
   const runtimeArgs = isDeno ? ["run", "-A", "--no-check"] : [];
   const main = fileURLToPath(new URL("./main.ts", import.meta.url));
@@ -62,23 +84,32 @@ function child(args: readonly string[], line: (text: string) => void, runtime?: 
     runtime === undefined
       ? process.execPath
       : fileURLToPath(new URL(`../../node_modules/.bin/${runtime}`, import.meta.url));
-  return new Promise((resolve, reject) => {
-    const started = spawn(executable, [...runtimeArgs, main, "--child", ...args], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+  const started = spawn(executable, [...runtimeArgs, main, "--child", ...args], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const kill = (): void => void started.kill("SIGKILL");
+  const over = new Promise<string | null>((resolve) => {
+    const hangs = (): void => {
+      resolve(`has said nothing for ${RUN_MS / 1000} s`);
+      kill();
+    };
+    let timer = setTimeout(hangs, RUN_MS);
     let rest = "";
     started.stdout.setEncoding("utf8");
     started.stdout.on("data", (chunk: string) => {
+      clearTimeout(timer);
+      timer = setTimeout(hangs, RUN_MS);
       const lines = (rest + chunk).split("\n");
       rest = lines.pop()!;
       for (const text of lines) line(text);
     });
-    started.on("error", reject);
+    started.on("error", (error) => resolve(`could not be started: ${error.message}`));
     started.on("close", (status, signal) => {
-      if (status === 0) resolve();
-      else reject(new Error(`a process of the simulator ended with ${status ?? signal}`));
+      clearTimeout(timer);
+      resolve(status === 0 ? null : `ended with ${status ?? signal}`);
     });
   });
+  return { over, kill };
 }
 
 /** Of the hashes of runs, in order. */
