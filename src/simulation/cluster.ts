@@ -9,6 +9,7 @@ import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
 import { type BadStartPlan, badStart } from "./bad_starts.ts";
+import { ConnectorClient } from "./environment/connector_program.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
@@ -33,11 +34,15 @@ import { digestBytes, digestSaved } from "./saved_digest.ts";
 import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
 import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
 import {
+  fileStreamId,
   generatedId,
   INPUT_FILE,
   inputText,
   isExact,
   OUTPUT_FOLDER,
+  PROGRAM_COOKIE,
+  PROGRAM_SOURCE,
+  RecordSequence,
   SUITE,
   type SuiteApplication,
   type WatchStage,
@@ -59,6 +64,11 @@ export interface ClusterHooks {
   readonly logged: (entry: LogEntry) => void;
   /** A process started or ended. */
   readonly processChanged: (process: ProcessRecord) => void;
+}
+
+/** Names in `--in`. */
+function listeningSources({ sources, programs }: SuiteApplication): readonly string[] {
+  return programs === true ? [PROGRAM_SOURCE] : sources;
 }
 
 /** One worker's latest process. */
@@ -130,6 +140,7 @@ export class SimulatedCluster {
     for (const [i, name] of this.names.entries()) {
       this.world.at(this.scenario.starts?.[i] ?? 0, () => this.start(name));
     }
+    if (this.suite.programs === true) for (const name of this.names) this.#program(name);
     const { senders, keys, messages } = this.scenario;
     for (const [i, plan] of senders.entries()) {
       if (this.suite.sources.length === 0 || messages === 0) break;
@@ -455,7 +466,7 @@ export class SimulatedCluster {
       externalListen: { host: "0.0.0.0", port: PORTS.external },
       metrics: null,
       inputs: new Map(
-        this.suite.sources.map((source, i) => [
+        listeningSources(this.suite).map((source, i) => [
           source,
           { host: "0.0.0.0", port: PORTS.source + i, frameBytesMax: null },
         ]),
@@ -471,6 +482,41 @@ export class SimulatedCluster {
       timing: DEFAULT_TIMING,
       limits: { ...DEFAULT_LIMITS, ...limits },
     };
+  }
+
+  /** Sends what the file of this worker would have, to one worker after the other. */
+  #program(name: WorkerName): void {
+    const { keys, messages } = this.scenario;
+    if (messages === 0) return;
+    const records = new RecordSequence(fileStreamId(name), keys);
+    const texts = Array.from({ length: messages }, () => {
+      const { key, value } = records.next();
+      return `${key} ${value}`;
+    });
+    const number = this.names.indexOf(name);
+    const addressOf = (connection: number) => ({
+      host: this.names[(number + connection) % this.names.length]!,
+      port: PORTS.source,
+    });
+    const record = { name: `program${number}`, violations: [] as string[], finished: false };
+    this.observation.programs.push(record);
+    this.world.host(record.name).startProcess(async (runtime) => {
+      const client = new ConnectorClient(runtime, addressOf(0), {
+        cookie: PROGRAM_COOKIE,
+        streams: [
+          {
+            id: BigInt(number),
+            name: record.name,
+            ids: texts.map((_, at) => BigInt(at)),
+            body: (at) => new TextEncoder().encode(texts[at]!),
+          },
+        ],
+      });
+      Object.assign(client, { messagesMax: 3, paceMs: 20, silenceMs: 5_000, addressOf });
+      record.violations = client.violations;
+      await client.run();
+      record.finished = true;
+    });
   }
 
   // Newcomers.
@@ -503,7 +549,7 @@ export class SimulatedCluster {
       dataListen: anywhere,
       initializerControl: { host: INITIALIZER, port: PORTS.control },
       externalListen: null,
-      inputs: new Map(this.suite.sources.map((source) => [source, { ...anywhere, frameBytesMax: null }])),
+      inputs: new Map(listeningSources(this.suite).map((source) => [source, { ...anywhere, frameBytesMax: null }])),
     };
     const process = this.#stage.startWorker(
       this.#newcomerMachine,
@@ -673,7 +719,10 @@ export class SimulatedCluster {
 
   /** Have all senders of the scenario handed over their records, or all generators made them? */
   get inputDone(): boolean {
-    if (isExact(this.suite)) return this.observation.lineCount === this.scenario.messages * this.names.length;
+    if (isExact(this.suite)) {
+      const isAllVisible = this.observation.lineCount === this.scenario.messages * this.names.length;
+      return isAllVisible && this.observation.programs.every(({ finished }) => finished);
+    }
     if (this.suite.sources.length > 0) return this.#sendersLeft === 0;
     return this.names.every((name) => {
       const process = this.observation.latest(name);
@@ -838,7 +887,7 @@ export class SimulatedCluster {
   portOf(worker: WorkerName, port: ChannelName): number | null {
     if (!this.running(worker)) return null;
     if (port === "external") return PORTS.external;
-    if (port === "source") return this.suite.sources.length > 0 ? PORTS.source : null;
+    if (port === "source") return listeningSources(this.suite).length > 0 ? PORTS.source : null;
     if (port === "sink") return null;
     if (worker === INITIALIZER) return PORTS[port];
     // Drawn by the system, so it is what the worker says in its log.

@@ -34,6 +34,7 @@ const EXPECTED: readonly OracleId[] = [
   "O-MEM",
   "O-AUTH",
   "O-2PC",
+  "O-ACK",
 ];
 
 const FORMING_MS = 2_000;

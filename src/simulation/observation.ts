@@ -230,6 +230,15 @@ export interface TransactionRecord {
   readonly entry: SinkLogEntry;
 }
 
+/** A connector program. */
+export interface ProgramRecord {
+  readonly name: string;
+  /** What workers did that they must not do, in words. */
+  readonly violations: readonly string[];
+  /** It was told that all of its records are safe. */
+  readonly finished: boolean;
+}
+
 /** How the run was wound up, after everything was mended. */
 export interface Ending {
   /** Everything was mended: power, network, disks, the sink; and every worker started. */
@@ -263,6 +272,7 @@ export class Observation {
   /** A worker has broken the protocol of such a sink, which insists: it has ended. */
   readonly sinkRefusals: { readonly timeMs: Millis; readonly worker: WorkerName; readonly text: string }[] = [];
   readonly newcomers: NewcomerRecord[] = [];
+  readonly programs: ProgramRecord[] = [];
   readonly faults: FaultRecord[] = [];
   readonly samples: Sample[] = [];
   /** How often each machine tried to connect to each other one, for every second in which it did. */

@@ -74,7 +74,7 @@ export function drawProfile(seed: bigint): Profile {
   const application =
     checkpointMs === undefined
       ? pick(prng, ["last_four", "last_four", "two_hops", "two_hops", "merge_two", "rebalance", "generated"] as const)
-      : twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const));
+      : fromPrograms(seed, twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const)));
   const spanMs = prng.between(15_000, 110_000);
   const batch = pick(prng, [1, 1, 2, 3, 5, 8]);
   const messages = pick(prng, [100, 400, 1_000, 1_000, 2_000, 4_000]);
@@ -102,6 +102,11 @@ export function drawProfile(seed: bigint): Profile {
 /** A third of the runs with checkpoints, of a stream of chance of its own. */
 function twoPhases(seed: bigint, otherwise: ApplicationName): ApplicationName {
   return new Prng(seed, "two phases").chance(3) ? "two_phase" : otherwise;
+}
+
+/** A quarter of them, likewise. */
+function fromPrograms(seed: bigint, otherwise: ApplicationName): ApplicationName {
+  return new Prng(seed, "programs").chance(4) ? "programs" : otherwise;
 }
 
 function drawGroups(prng: Prng, workers: number): FaultGroup[] {

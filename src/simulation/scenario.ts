@@ -29,6 +29,7 @@ export const ORACLE_IDS = [
   "O-MEM",
   "O-AUTH",
   "O-2PC",
+  "O-ACK",
   "O-DET",
   "O-REACH",
 ] as const;
@@ -42,6 +43,7 @@ export const APPLICATION_NAMES = [
   "generated",
   "transfers",
   "two_phase",
+  "programs",
 ] as const;
 export type ApplicationName = (typeof APPLICATION_NAMES)[number];
 
@@ -511,16 +513,16 @@ export function checkScenario(value: unknown): Scenario {
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
   const scenario = value as Scenario;
   const { application, checkpointMs } = scenario;
-  const isExact = application === "transfers" || application === "two_phase";
+  const isExact = application === "transfers" || application === "two_phase" || application === "programs";
   if (checkpointMs !== undefined && application !== "generated" && !isExact) {
     throw invalid(
       "checkpointMs",
       checkpointMs,
-      "checkpoints are simulated with generated, transfers and two_phase only",
+      "checkpoints are simulated with generated, transfers, two_phase and programs only",
     );
   }
   if (checkpointMs === undefined && isExact) {
-    throw invalid("checkpointMs", null, "transfers and two_phase are simulated with checkpoints only");
+    throw invalid("checkpointMs", null, "transfers, two_phase and programs are simulated with checkpoints only");
   }
   return scenario;
 }

@@ -7,12 +7,13 @@
  */
 import { type Application, application } from "../api/application.ts";
 import { connectorSink } from "../api/connector_sink.ts";
+import { connectorSource } from "../api/connector_source.ts";
 import { fileSink } from "../api/file_sink.ts";
 import { fileSource } from "../api/file_source.ts";
 import { framed, lines as framedLines } from "../api/framing.ts";
 import { generatorSource } from "../api/generator_source.ts";
 import type { Payload } from "../api/payload.ts";
-import { source } from "../api/stream.ts";
+import { type Stream, source } from "../api/stream.ts";
 import { tcpSink } from "../api/tcp_sink.ts";
 import { tcpSource } from "../api/tcp_source.ts";
 import { assignOwners, DEFAULT_KEY_GROUP_COUNT, hashKey, keyGroupOf } from "../plan/key_groups.ts";
@@ -35,6 +36,8 @@ export interface SuiteApplication {
   readonly files: boolean;
   /** Its sink is a program that commits in two phases. */
   readonly commits?: true;
+  /** Its records come from connector programs, one for each worker, instead of files. */
+  readonly programs?: true;
   /** Lines of a key come in the order of its values. */
   readonly ordered: boolean;
   /** Lines are windows: `key a b c d`. */
@@ -306,23 +309,31 @@ export function isExact(suite: SuiteApplication): boolean {
   return suite.files || suite.commits === true;
 }
 
+/** Two states on the way, on different workers. */
+function twoStatesToFiles(records: Stream<NumberedRecord>, watch: WatchStage) {
+  return records
+    .keyBy((record) => record.key)
+    .toStateful("first", lastFour(watch(0)))
+    .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
+    .keyBy((record) => record.key)
+    .toStateful("second", lastFour(watch(1)))
+    .to("line", windowLine)
+    .toSink(fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` }));
+}
+
 /** From a file of each machine to files of each machine, with two states on the way: nothing is lost or doubled. */
 const TRANSFERS: SuiteApplication = {
   name: "transfers",
   sources: [],
   build: (_shape, watch = UNWATCHED) =>
     application("Transfers", () =>
-      source(
-        "records",
-        fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
-      )
-        .keyBy((record) => record.key)
-        .toStateful("first", lastFour(watch(0)))
-        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
-        .keyBy((record) => record.key)
-        .toStateful("second", lastFour(watch(1)))
-        .to("line", windowLine)
-        .toSink(fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` })),
+      twoStatesToFiles(
+        source(
+          "records",
+          fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
+        ),
+        watch,
+      ),
     ),
   path: (key) => [key, `${key}'`],
   stateKeys: (key) => [key, `${key}'`],
@@ -332,6 +343,26 @@ const TRANSFERS: SuiteApplication = {
   ordered: true,
   windows: true,
   model: (key, values) => windowModel(`${key}'`, values),
+};
+
+export const PROGRAM_SOURCE = "records";
+export const PROGRAM_COOKIE = "a secret of simulated programs";
+
+/** As `transfers`, from connector programs, which wander from worker to worker. */
+const PROGRAMS: SuiteApplication = {
+  ...TRANSFERS,
+  name: "programs",
+  build: (_shape, watch = UNWATCHED) =>
+    application("Programs", () =>
+      twoStatesToFiles(
+        source(
+          PROGRAM_SOURCE,
+          connectorSource({ cookie: PROGRAM_COOKIE, maxCredits: 60, refillCredits: 20, decode: decodeRecord }),
+        ),
+        watch,
+      ),
+    ),
+  programs: true,
 };
 
 /** Of `transfers`, on each machine, whose root is the working folder. */
@@ -366,4 +397,5 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   generated: GENERATED,
   transfers: TRANSFERS,
   two_phase: TWO_PHASE,
+  programs: PROGRAMS,
 };

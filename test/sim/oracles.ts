@@ -1,5 +1,6 @@
 /** The oracles that are asked of every run. */
 import { o2pc } from "../../src/simulation/oracles/o_2pc.ts";
+import { oAck } from "../../src/simulation/oracles/o_ack.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
 import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
@@ -28,4 +29,5 @@ export const ORACLES: readonly Oracle[] = [
   oAuth,
   oFailclear,
   o2pc,
+  oAck,
 ];

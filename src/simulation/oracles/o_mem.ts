@@ -46,11 +46,12 @@ function capsOf(scenario: Scenario): Caps {
   const suite = SUITE[scenario.application];
   const exchanges = EXCHANGES[scenario.application];
   const { receiveBufferBytes } = { ...NETWORK_DEFAULTS, ...scenario.network };
-  const onTop = GROWTH * Math.min(READ_BYTES_MAX, suite.sources.length > 0 ? receiveBufferBytes : READ_BYTES_MAX);
+  const listeners = suite.programs === true ? 1 : suite.sources.length;
+  const onTop = GROWTH * Math.min(READ_BYTES_MAX, listeners > 0 ? receiveBufferBytes : READ_BYTES_MAX);
   const credit = exchanges * limits.exchangeCreditBytes;
   // A file sink has a lock in the place of the connection.
-  const descriptorsAtRest = ALONE + suite.sources.length + 1 + LINKS * (scenario.workers - 1);
-  const strangers = 2 * limits.strangers + limits.externalConnections + suite.sources.length * limits.sourceConnections;
+  const descriptorsAtRest = ALONE + listeners + 1 + LINKS * (scenario.workers - 1);
+  const strangers = 2 * limits.strangers + limits.externalConnections + listeners * limits.sourceConnections;
   return {
     unackedBytes: Math.min(limits.linkUnackedBytes, credit) + onTop,
     heldBytes: credit + onTop,
@@ -70,6 +71,7 @@ const EXCHANGES: Readonly<Record<Scenario["application"], number>> = {
   generated: 1,
   transfers: 2,
   two_phase: 2,
+  programs: 2,
 };
 
 function during(observation: Observation, scenario: Scenario): () => Violation[] {
