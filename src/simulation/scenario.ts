@@ -62,7 +62,7 @@ export interface Scenario {
   readonly senders: readonly SenderPlan[];
   /** When each worker starts, in the order of workers. Default: all at 0. */
   readonly starts?: readonly Millis[];
-  /** A checkpoint so often. Default: none at all. Only of `generated`, `transfers` and `two_phase`, whose input can be
+  /** A checkpoint so often. Default: none at all. Only of `generated`, `transfers`, `two_phase` and `programs`, whose input can be
    * read again. */
   readonly checkpointMs?: Millis;
   readonly limits?: Partial<Limits>;
