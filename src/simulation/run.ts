@@ -58,7 +58,10 @@ export interface RunResult {
 
 /** Convergence after the last fault (O-LIVE). */
 export const CONVERGE_MS: Millis = 30_000;
-/** For what was sent before, beyond the pace of its senders. */
+/**
+ * For what was sent before, beyond the pace of its senders: longer than a sender waits for the last word of a peer that has
+ * lost its power (`LAST_WORD_MS` in `environment/sender.ts`), which is the environment's time and not the cluster's.
+ */
 const QUIET_MS: Millis = 180_000;
 const STOP_MS: Millis = 15_000;
 /** After so long an operator gives up, and what it asked for does not happen any more. */
@@ -285,13 +288,14 @@ class Run {
   }
 
   /**
-   * With queues, credits and frames of a few bytes and a slow network, what waits may take long: then it is enough that
-   * lines keep coming.
+   * With queues, credits and windows of a few bytes or a slow network, what waits may take long, by design: then it is enough
+   * that lines keep coming, for a while. Everybody else keeps the limit.
    */
   async #untilMoved(condition: () => boolean, limitMs: Millis): Promise<boolean> {
     const { world } = this.#cluster;
     const untilMs = world.now() + PATIENCE_MS;
     if (await this.#until(condition, limitMs)) return true;
+    if (!isNarrow(this.#scenario)) return false;
     while (world.now() < untilMs && world.now() - this.#movedMs < MOVING_MS && !this.#cut()) {
       if (await this.#until(condition, MOVING_MS)) return true;
     }
@@ -329,6 +333,19 @@ class Run {
     }
     return met;
   }
+}
+
+/** Is it slow by design? */
+function isNarrow({ limits, network }: Scenario): boolean {
+  const small = (bytes: number | undefined) => bytes !== undefined && bytes <= 10_000;
+  return (
+    small(limits?.exchangeCreditBytes) ||
+    small(limits?.sinkQueueBytes) ||
+    small(limits?.dataFrameBytes) ||
+    small(network?.sendBufferBytes) ||
+    small(network?.receiveBufferBytes) ||
+    network?.latencyMaxMs !== undefined
+  );
 }
 
 /** The world's own hash, and what the environment saw of it. */

@@ -52,14 +52,21 @@ export function stoppedInOrder(process: ProcessRecord, observation: Observation)
   );
 }
 
-/**
- * Could bytes be lost with a connection of this worker's to the sink, from the first of these two up to, not including, the
- * other? One of which the sink has not learned that it is over is no better than one that was cut.
- */
+/** Could bytes be lost with a connection of this worker's to the sink, from the first of these two up to, not including, the other? */
 export function sinkWasCut(worker: WorkerName, from: number, until: number, observation: Observation): boolean {
   return observation.connections
     .slice(from, until)
-    .some((connection) => connection.worker === worker && connection.end !== "ended");
+    .some((connection) => connection.worker === worker && mayHaveLost(connection, observation));
+}
+
+/**
+ * A plain sink acknowledges nothing, so what a connection that was cut had in the two kernels is not the system's to save. One
+ * that was followed by another, and of which the sink has not learned that it is over, is no better: its other end is gone
+ * without a word (power loss, a way that was blocked). The last one of a worker is not: it is in use, or was ended.
+ */
+export function mayHaveLost(connection: SinkConnection, observation: Observation): boolean {
+  if (connection.end !== null) return connection.end === "cut";
+  return observation.connections.findLast(({ worker }) => worker === connection.worker) !== connection;
 }
 
 /** Streams by the id that begins their keys: a generator has one for each process of its worker. */

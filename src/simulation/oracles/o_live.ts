@@ -6,6 +6,7 @@
  */
 import type { Observation } from "../observation.ts";
 import type { Scenario } from "../scenario.ts";
+import { stoppedInOrder } from "./key_lines.ts";
 import type { Oracle, Violation } from "./oracle.ts";
 
 export const oLive: Oracle = { id: "O-LIVE", check };
@@ -25,11 +26,11 @@ function check(observation: Observation, _scenario: Scenario): Violation[] {
   if (ending.quietMs === null) return late("what was sent before does not come out");
   if (ending.leftMs === null) return late("a stop does not end the cluster within 15 s");
   if (ending.filesLeft.length > 0) return late(`files are left after a stop: ${ending.filesLeft.join(" ")}`);
-  // What the workers report of the stop is not judged: while a message takes longer than a second and a half, two of them
-  // coordinate it, and each may then report the other as lost.
-  for (const { worker, endedMs, cause, status } of observation.processes) {
-    if (endedMs === null || endedMs < ending.stopAskedMs! || (cause === "exit" && status === 0)) continue;
-    return late(`${worker} did not stop in order: ${cause} ${status}`);
+  for (const process of observation.processes) {
+    const { worker, endedMs, cause, status } = process;
+    if (endedMs === null || endedMs < ending.stopAskedMs! || stoppedInOrder(process, observation)) continue;
+    const said = observation.log.findLast((entry) => entry.process === process.number && entry.code === "stopped");
+    return late(`${worker} did not stop in order: ${cause} ${status}, "${said?.text ?? ""}"`);
   }
   return [];
 }

@@ -119,9 +119,8 @@ function checkProcess(
     if (!gap && (window[0] !== before[1] || window[1] !== before[2] || window[2] !== before[3])) {
       return { line, text: `"${line.text}" follows the window ${before.join(" ")}` };
     }
-    const from = gap ? 1 : 3;
-    // What this window shows may have been counted in the lines before the gap.
-    if (gap) steps = 0;
+    // What a window behind a gap has in common with the one before it was counted there.
+    const from = gap ? Math.max(1, overlap(before, window)) : 3;
     for (let i = from; i < 4; i++) {
       const previous = window[i - 1]!;
       if (previous === 0) {
@@ -138,6 +137,14 @@ function checkProcess(
     lastConnection = line.connection.number;
   }
   return null;
+}
+
+/** How many values at the end of the one window are those at the beginning of the next, at most. */
+function overlap(before: readonly number[], window: readonly number[]): number {
+  for (let count = window.length; count > 0; count--) {
+    if (before.slice(-count).every((value, i) => value === window[i])) return count;
+  }
+  return 0;
 }
 
 /** The first connection of the process of this line. */
