@@ -66,7 +66,11 @@ function checkKey(
   // Whose death may make values step: stateful workers on the way, and the generator's.
   const upstream = new Set(path.slice(0, -1));
   if (SUITE[scenario.application].sources.length === 0) upstream.add(streams[0]!.worker);
-  const deaths = observation.processes.filter(({ worker, endedMs }) => upstream.has(worker) && endedMs !== null).length;
+  // The stop at the end is none: it comes when everything has come out.
+  const untilMs = observation.ending?.stopAskedMs ?? Number.POSITIVE_INFINITY;
+  const deaths = observation.processes.filter(
+    ({ worker, endedMs }) => upstream.has(worker) && endedMs !== null && endedMs < untilMs,
+  ).length;
   const groups = new Map<ProcessRecord, KeyLine[]>();
   for (const line of lines) {
     const process = processOf(line.connection, observation);
