@@ -212,7 +212,8 @@ class Run {
     const probed = () => probes().length === expected && probes().every((stream) => stream.end === "done");
     if (!(await this.#untilMoved(probed, CONVERGE_MS))) return;
     this.#movedMs = world.now();
-    if (!(await this.#untilMoved(() => this.#still(), CONVERGE_MS))) return;
+    const patient = isNarrow(this.#scenario) || !this.#cluster.inputDone;
+    if (!(await this.#untilMoved(() => this.#still(), CONVERGE_MS, patient))) return;
     ending.probedMs = world.now();
     const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
     if (!(await this.#untilMoved(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
@@ -288,14 +289,14 @@ class Run {
   }
 
   /**
-   * With queues, credits and windows of a few bytes or a slow network, what waits may take long, by design: then it is enough
-   * that lines keep coming, for a while. Everybody else keeps the limit.
+   * With queues, credits and windows of a few bytes or a slow network, what waits may take long, by design, and while senders
+   * go on nothing is ever still: then it is enough that lines keep coming, for a while. Everybody else keeps the limit.
    */
-  async #untilMoved(condition: () => boolean, limitMs: Millis): Promise<boolean> {
+  async #untilMoved(condition: () => boolean, limitMs: Millis, patient = isNarrow(this.#scenario)): Promise<boolean> {
     const { world } = this.#cluster;
     const untilMs = world.now() + PATIENCE_MS;
     if (await this.#until(condition, limitMs)) return true;
-    if (!isNarrow(this.#scenario)) return false;
+    if (!patient) return false;
     while (world.now() < untilMs && world.now() - this.#movedMs < MOVING_MS && !this.#cut()) {
       if (await this.#until(condition, MOVING_MS)) return true;
     }
