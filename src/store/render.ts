@@ -17,6 +17,7 @@ import type { CheckpointReport } from "./state_log/inspect_state.ts";
 const STATES: Readonly<Record<SavedCluster["state"], string>> = {
   forming: "forming (counts as nothing: the next start begins anew)",
   formed: "formed",
+  suspended: "suspended (the next start goes on from its last checkpoint, also as another build)",
   stopping: "stopping (was ready to go; the next start asks the initializer whether the cluster still exists)",
 };
 

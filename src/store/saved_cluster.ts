@@ -9,9 +9,10 @@ import { CONTENT, type Damage, decodeRecord, encodeRecord, HEADER_BYTES } from "
 export interface SavedCluster {
   /**
    * `forming` until every worker has saved it; then it is worth nothing at the next start. `stopping`: formed, and this
-   * worker has said in a stop that it is done; whether the cluster still exists the initializer knows.
+   * worker has said in a stop that it is done; whether the cluster still exists the initializer knows. `suspended`: formed, and
+   * stopped with a last checkpoint, from which another build may go on.
    */
-  readonly state: "forming" | "formed" | "stopping";
+  readonly state: "forming" | "formed" | "stopping" | "suspended";
   /** 32 lower-case hex digits, chosen by the initializer. */
   readonly clusterId: string;
   readonly application: string;
@@ -104,7 +105,7 @@ function address(of: Address): Address {
 function readSavedCluster(value: unknown): SavedCluster {
   const reader = new FieldReader("the record", value);
   const saved: SavedCluster = {
-    state: reader.oneOf("state", ["forming", "formed", "stopping"]),
+    state: reader.oneOf("state", ["forming", "formed", "stopping", "suspended"]),
     clusterId: reader.text("clusterId", ID),
     application: reader.text("application", anyText),
     fingerprint: reader.text("fingerprint", PRINTABLE),

@@ -48,18 +48,24 @@ export type ControlMessage =
   /** Initializer to a worker that reached phase III, when all have: read your sources. */
   | { readonly kind: "work" }
   /** Anyone to the initializer (or to everyone, while it is away): stop the cluster. */
-  | { readonly kind: "stop_requested"; readonly reason: string }
+  | { readonly kind: "stop_requested"; readonly reason: string; readonly keep: boolean }
   /** The coordinator of the stop to all: sources stop, drain, flush, then say `drained`. */
-  | { readonly kind: "stop"; readonly reason: string; readonly deadlineMs: number }
+  | { readonly kind: "stop"; readonly reason: string; readonly keep: boolean; readonly deadlineMs: number }
   /** To the coordinator of the stop. */
   | ({ readonly kind: "drained" } & DrainReport)
   /** To the initializer, in a stop: all that this checkpoint decides is visible here. */
   | { readonly kind: "settled"; readonly epoch: Epoch }
   /**
    * The coordinator of the stop to all: exit 0. Absent workers are in the reports too. `remove`: the initializer has decided
-   * that the files go; false from another coordinator says nothing about that.
+   * that the files go; false from another coordinator says nothing about that. `suspended`: they stay, as somebody asked, with
+   * a last checkpoint.
    */
-  | { readonly kind: "exit"; readonly reports: readonly DrainReport[]; readonly remove: boolean }
+  | {
+      readonly kind: "exit";
+      readonly reports: readonly DrainReport[];
+      readonly remove: boolean;
+      readonly suspended: boolean;
+    }
   /** Initializer to all: a worker came back somewhere else. */
   | { readonly kind: "moved"; readonly members: readonly MemberAddress[] }
   /** Anyone to anyone, for external queries that span the cluster. */

@@ -62,15 +62,25 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
     case "phase_reached":
       return { kind, phase: whole(fields, "phase", 1, 4) as Phase };
     case "stop_requested":
-      return { kind, reason: text(fields, "reason") };
+      return { kind, reason: text(fields, "reason"), keep: flag(fields, "keep") };
     case "stop":
-      return { kind, reason: text(fields, "reason"), deadlineMs: real(fields, "deadlineMs") };
+      return {
+        kind,
+        reason: text(fields, "reason"),
+        keep: flag(fields, "keep"),
+        deadlineMs: real(fields, "deadlineMs"),
+      };
     case "drained":
       return { kind, ...report(fields) };
     case "settled":
       return { kind, epoch: whole(fields, "epoch", 0, Number.MAX_SAFE_INTEGER) };
     case "exit":
-      return { kind, reports: list(fields, "reports", report), remove: flag(fields, "remove") };
+      return {
+        kind,
+        reports: list(fields, "reports", report),
+        remove: flag(fields, "remove"),
+        suspended: flag(fields, "suspended"),
+      };
     case "moved":
       return { kind, members: list(fields, "members", member) };
     case "query": {

@@ -31,6 +31,8 @@ const REQUESTS = {
   cluster_state_entity_count_query: 25,
   /** Ours: stop the cluster, and tell how it goes on this connection. Body: text for the log. */
   shutdown_and_report: 1001,
+  /** Ours: the same, and the files stay with a last checkpoint, for the next start. */
+  suspend_and_report: 1007,
   /** Ours: the rich status. Empty. */
   status_query: 1003,
   /** Ours: take a checkpoint now. Empty. */
@@ -75,7 +77,13 @@ export interface ShrinkRequest {
 
 /** Requests whose body is text. */
 export interface TextRequest {
-  readonly kind: "print" | "rotate_log" | "clean_shutdown" | "report_status" | "shutdown_and_report";
+  readonly kind:
+    | "print"
+    | "rotate_log"
+    | "clean_shutdown"
+    | "report_status"
+    | "shutdown_and_report"
+    | "suspend_and_report";
   readonly text: string;
 }
 
@@ -207,7 +215,8 @@ export function decodeExternalRequest(bytes: Uint8Array): ExternalRequest | Exte
     case "rotate_log":
     case "clean_shutdown":
     case "report_status":
-    case "shutdown_and_report": {
+    case "shutdown_and_report":
+    case "suspend_and_report": {
       const text = readText(kind, body);
       return typeof text === "string" ? { kind, text } : text;
     }

@@ -206,7 +206,11 @@ export class Cluster {
     if (saved === null) return begin();
     log.info("recovering", "Recovering from recovery files!");
     log.info("recover_worker_names", `recover_worker_names: ${saved.members.map((member) => member.name).join(",")}`);
-    this.#save({ ...saved, startNumber: this.#startNumber, incarnation: this.#incarnation }, () => {
+    // A cluster that was suspended may go on as another build, with another plan.
+    const { fingerprint } = this.#options;
+    const state = saved.state === "suspended" ? "formed" : saved.state;
+    const { startNumber, incarnation } = { startNumber: this.#startNumber, incarnation: this.#incarnation };
+    this.#save({ ...saved, state, fingerprint, startNumber, incarnation }, () => {
       this.#options.hooks.reached("start.number_saved");
       begin();
     });
@@ -360,9 +364,10 @@ export class Cluster {
     if (!this.stopping) this.#drive({ kind: "released" });
   }
 
-  requestStop(reason: string): void {
+  /** @param keep The files stay with a last checkpoint. */
+  requestStop(reason: string, keep = false): void {
     this.#options.hooks.reached("stop.requested");
-    this.#driveStop({ kind: "requested", reason, peers: this.#stopPeers() });
+    this.#driveStop({ kind: "requested", reason, keep, peers: this.#stopPeers() });
   }
 
   drained(report: DrainReport): void {
@@ -471,6 +476,7 @@ export class Cluster {
         return this.#decide();
       case "finish":
         if (effect.files === "keep") this.#leaveDoubt();
+        if (effect.files === "suspend") this.#suspend();
         return owner.finish(effect.reports, effect.files);
       default:
         return unreachable(effect);
@@ -489,6 +495,13 @@ export class Cluster {
       if (!formed || cluster === null) return prepared();
       this.#save(this.#record("formed", cluster), prepared);
     });
+  }
+
+  #suspend(): void {
+    const { cluster } = this.#membership;
+    if (cluster === null) return;
+    this.#inDoubt = false;
+    this.#save({ ...this.#record("formed", cluster), state: "suspended" }, () => {});
   }
 
   /** The initializer is at work with this worker, or keeps its files: the cluster exists. */

@@ -123,7 +123,7 @@ export class Queries implements ExternalHandler {
     );
   }
 
-  stop(reason: string, report: (event: StopEvent) => void): void {
+  stop(reason: string, keep: boolean, report: (event: StopEvent) => void): void {
     const { cluster, turn } = this.#options;
     this.#watchers.push(report);
     const why =
@@ -131,7 +131,7 @@ export class Queries implements ExternalHandler {
     this.#options.log.info("external_stop", `${why}.`);
     const names = cluster.membership.memberNames;
     report({ kind: "stopping", reason: why, workers: names.length > 0 ? names : [this.worker] });
-    turn(() => cluster.requestStop(`${why} at worker ${this.worker}`));
+    turn(() => cluster.requestStop(`${why} at worker ${this.worker}`, keep));
   }
 
   checkpoint(answer: (epoch: number, reason: string) => void): void {

@@ -153,7 +153,8 @@ export class Worker {
     this.#hooks.reached("start.folder_locked");
     if (this.#ending) return;
     const { saved, folder } = this.#store;
-    if (saved !== null && saved.fingerprint !== fingerprint) throw otherFingerprintError(folder, saved, fingerprint);
+    if (saved !== null && saved.state !== "suspended" && saved.fingerprint !== fingerprint)
+      throw otherFingerprintError(folder, saved, fingerprint);
     if (saved !== null) await this.#readCheckpoints(saved, folder);
     if (this.#ending) return;
     await this.#shell.bindSources();
@@ -592,6 +593,9 @@ function checkpointsThere(folder: string, epoch: Epoch): ResilienceError {
 }
 
 function filesStay(files: FilesAfterStop, folder: string): string {
+  if (files === "suspend") {
+    return `The files stay with the last checkpoint: start all workers again to go on from there, also with another build.`;
+  }
   const why =
     files === "keep"
       ? "The files stay, because not every worker took part"

@@ -165,10 +165,10 @@ function someMessage(chance: Chance): ControlMessage {
     }),
     () => ({ kind: chance.pick(["form_saved", "formed", "work"] as const) }),
     () => ({ kind: "phase_reached", phase: chance.pick([1, 2, 3, 4] as const) }),
-    () => ({ kind: "stop_requested", reason: text() }),
-    () => ({ kind: "stop", reason: text(), deadlineMs: chance.pick([0, 1.5, 1e9]) }),
+    () => ({ kind: "stop_requested", reason: text(), keep: flag }),
+    () => ({ kind: "stop", reason: text(), keep: flag, deadlineMs: chance.pick([0, 1.5, 1e9]) }),
     () => ({ kind: "drained", ...report() }),
-    () => ({ kind: "exit", reports: chance.some(4, report), remove: flag }),
+    () => ({ kind: "exit", reports: chance.some(4, report), remove: flag, suspended: !flag }),
     () => ({ kind: "settled", epoch }),
     () => ({
       kind: "stream_request",

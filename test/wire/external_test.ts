@@ -80,6 +80,7 @@ for (const vector of vectors("external.json")) {
 test("our own messages come back as they were", () => {
   const requests: ExternalRequest[] = [
     { kind: "shutdown_and_report", text: "maintenance" },
+    { kind: "suspend_and_report", text: "" },
     { kind: "status_query" },
     { kind: "checkpoint_request" },
     { kind: "shrink_request", query: true, nodeNames: ["w1", 'w"2'], nodeCount: 0 },
@@ -98,7 +99,7 @@ test("our own messages come back as they were", () => {
   const ids = [...requests, ...answers].map(
     (message) => encodeExternal(message)[4]! * 256 + encodeExternal(message)[5]!,
   );
-  assert.deepEqual(ids, [1001, 1003, 1005, 4, 1002, 1002, 1004, 6, 1006]);
+  assert.deepEqual(ids, [1001, 1007, 1003, 1005, 4, 1002, 1002, 1004, 6, 1006]);
 });
 
 test("the body of a request without one is ignored; text that is not UTF-8 is a fault", () => {

@@ -2,7 +2,7 @@ import { EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Host, Millis, Runtime } from "../../runtime/runtime.ts";
 import { ExternalClient, ExternalError } from "../external_client.ts";
-import { integerOf, parseAddress, refuseUnknown } from "../options.ts";
+import { integerOf, isGiven, parseAddress, refuseUnknown } from "../options.ts";
 import { complain, print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
 
@@ -18,6 +18,11 @@ export const shutdown = defineTool({
   summary: "Stop the whole cluster cleanly, through any worker",
   usage: "HOST:PORT [options]",
   options: [
+    {
+      name: "keep",
+      value: null,
+      help: "Leave the files with a last checkpoint: the next start goes on from there, also as another build",
+    },
     { name: "timeout", value: "SECONDS", help: "How long to wait for the cluster's end", default: String(TIMEOUT_S) },
   ],
   examples: ["127.0.0.1:7002"],
@@ -36,21 +41,27 @@ export const shutdown = defineTool({
     const timeoutMs = (integerOf(parsed, "timeout", { min: 1, max: 86_400 }) ?? TIMEOUT_S) * 1_000;
     const client = await ExternalClient.connect(runtime, address, "Unable to connect");
     try {
-      return await stopCluster(runtime, client, timeoutMs);
+      return await stopCluster(runtime, client, isGiven(parsed, "keep"), timeoutMs);
     } finally {
       client.close();
     }
   },
 });
 
-async function stopCluster({ host, clock }: Runtime, client: ExternalClient, timeoutMs: Millis): Promise<ExitStatus> {
+async function stopCluster(
+  { host, clock }: Runtime,
+  client: ExternalClient,
+  keep: boolean,
+  timeoutMs: Millis,
+): Promise<ExitStatus> {
   const until = clock.monotonicMs() + timeoutMs;
   const reports = new Map<string, string>();
   let askedTheOldWay = false;
-  await client.send({ kind: "shutdown_and_report", text: "" });
+  await client.send({ kind: keep ? "suspend_and_report" : "shutdown_and_report", text: "" });
   for (;;) {
     const left = until - clock.monotonicMs();
-    const isSilent = reports.size === 0 && !askedTheOldWay;
+    // The original knows no way to keep the files.
+    const isSilent = !keep && reports.size === 0 && !askedTheOldWay;
     const received = await client.receive(isSilent ? Math.min(left, FIRST_REPORT_MS) : left);
     switch (received.kind) {
       case "timeout":

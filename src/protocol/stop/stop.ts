@@ -27,7 +27,7 @@ import type { ControlMessage, DrainReport } from "../../wire/control.ts";
 
 export type StopEvent =
   /** Somebody at this worker (a signal, the external channel) wants the cluster to stop. */
-  | { readonly kind: "requested"; readonly reason: string; readonly peers: StopPeers }
+  | { readonly kind: "requested"; readonly reason: string; readonly keep: boolean; readonly peers: StopPeers }
   | {
       readonly kind: "received";
       readonly from: WorkerName;
@@ -71,14 +71,16 @@ export type StopEffect =
   | { readonly kind: "finish"; readonly reports: readonly DrainReport[]; readonly files: FilesAfterStop };
 
 /**
- * What becomes of this worker's files. `keep`: the initializer says so. `undecided`: they stay, but the initializer may have
+ * What becomes of this worker's files. `suspend`: they stay, as was asked, with the last checkpoint. `keep`: they stay since
+ * not all is as it should be; the initializer says so. `undecided`: they stay, but the initializer may have
  * decided that they go.
  */
-export type FilesAfterStop = "remove" | "keep" | "undecided";
+export type FilesAfterStop = "remove" | "suspend" | "keep" | "undecided";
 
 interface Asking {
   readonly kind: "asking";
   readonly reason: string;
+  readonly keep: boolean;
   readonly until: Millis;
   readonly connected: Set<WorkerName>;
   readonly absent: Set<WorkerName>;
@@ -87,6 +89,8 @@ interface Asking {
 interface Draining {
   readonly kind: "draining";
   readonly reason: string;
+  /** Somebody wants the files to stay. */
+  keep: boolean;
   readonly until: Millis;
   /** Did this worker tell others to stop, and will it dismiss them? */
   readonly coordinating: boolean;
@@ -110,7 +114,7 @@ interface Draining {
   /** The initializer's decision on its way to the disk. */
   deciding: boolean;
   /** What the initializer said; null: nothing yet. */
-  verdict: "remove" | "keep" | null;
+  verdict: "remove" | "suspend" | "keep" | null;
 }
 
 type State = { readonly kind: "running" } | Asking | Draining | { readonly kind: "finished" };
@@ -146,7 +150,7 @@ export class Stop {
   handle(event: StopEvent, now: Millis): StopEffect[] {
     switch (event.kind) {
       case "requested":
-        return this.#requested(event.reason, event.peers, now);
+        return this.#requested(event.reason, event.keep, event.peers, now);
       case "received":
         return this.#received(event.from, event.message, event.peers, now);
       case "peer_connected":
@@ -170,24 +174,34 @@ export class Stop {
     }
   }
 
-  #requested(reason: string, peers: StopPeers, now: Millis): StopEffect[] {
-    if (this.#state.kind !== "running") return [];
+  #requested(reason: string, keep: boolean, peers: StopPeers, now: Millis): StopEffect[] {
+    if (this.#state.kind !== "running") {
+      // One stop, but whoever wants to keep the files is heard until they are decided about.
+      if (!keep || this.#state.kind === "finished") return [];
+      if (this.#name !== INITIALIZER)
+        return [{ kind: "send", to: INITIALIZER, message: { kind: "stop_requested", reason, keep } }];
+      if (this.#state.kind === "draining") this.#state.keep = true;
+      return [];
+    }
     if (this.#name === INITIALIZER || !peers.connected.includes(INITIALIZER))
-      return this.#coordinate(reason, peers, now);
+      return this.#coordinate(reason, keep, peers, now);
     const { connected, absent } = peers;
     const until = now + ASKING_MS;
-    this.#state = { kind: "asking", reason, until, connected: new Set(connected), absent: new Set(absent) };
-    return [{ kind: "send", to: INITIALIZER, message: { kind: "stop_requested", reason } }];
+    this.#state = { kind: "asking", reason, keep, until, connected: new Set(connected), absent: new Set(absent) };
+    return [{ kind: "send", to: INITIALIZER, message: { kind: "stop_requested", reason, keep } }];
   }
 
   #received(from: WorkerName, message: ControlMessage, peers: StopPeers, now: Millis): StopEffect[] {
     const state = this.#state;
     switch (message.kind) {
       case "stop_requested":
+        if (state.kind === "draining") state.keep ||= message.keep;
         // Later than that, who asks was told already (S4), or becomes a coordinator itself (S3).
-        return state.kind === "running" || state.kind === "asking" ? this.#coordinate(message.reason, peers, now) : [];
+        return state.kind === "running" || state.kind === "asking"
+          ? this.#coordinate(message.reason, message.keep, peers, now)
+          : [];
       case "stop":
-        return this.#told(from, message.reason, Math.min(message.deadlineMs, this.#stopMs), peers, now);
+        return this.#told(from, message, Math.min(message.deadlineMs, this.#stopMs), peers, now);
       case "drained": {
         const { complete, leftBehind } = message;
         return this.#reported(from, { worker: from, complete, leftBehind });
@@ -195,18 +209,19 @@ export class Stop {
       case "settled":
         return this.#settledAt(from, message.epoch);
       case "exit":
-        return state.kind === "draining" ? this.#dismissed(state, from, message.reports, message.remove) : [];
+        return state.kind === "draining" ? this.#dismissed(state, from, message) : [];
       default:
         return [];
     }
   }
 
-  #coordinate(reason: string, peers: StopPeers, now: Millis): StopEffect[] {
+  #coordinate(reason: string, keep: boolean, peers: StopPeers, now: Millis): StopEffect[] {
     const reports = new Map<WorkerName, DrainReport>();
     for (const worker of peers.absent) reports.set(worker, incomplete(worker, `not reachable; ${FILES_STAY}`));
     this.#state = {
       kind: "draining",
       reason,
+      keep,
       until: now + this.#stopMs,
       coordinating: true,
       coordinators: new Set(),
@@ -217,7 +232,7 @@ export class Stop {
       settled: new Map(),
       ...this.#undecided(),
     };
-    const message: ControlMessage = { kind: "stop", reason, deadlineMs: this.#stopMs };
+    const message: ControlMessage = { kind: "stop", reason, keep, deadlineMs: this.#stopMs };
     return [
       ...peers.connected.map((to): StopEffect => ({ kind: "send", to, message })),
       beginDrain(reason, this.#stopMs),
@@ -225,17 +240,25 @@ export class Stop {
   }
 
   /** A coordinator says that all stop. */
-  #told(from: WorkerName, reason: string, deadlineMs: Millis, peers: StopPeers, now: Millis): StopEffect[] {
+  #told(
+    from: WorkerName,
+    message: { readonly reason: string; readonly keep: boolean },
+    deadlineMs: Millis,
+    peers: StopPeers,
+    now: Millis,
+  ): StopEffect[] {
+    const { reason, keep } = message;
     const state = this.#state;
     if (state.kind === "finished") return [];
     if (state.kind === "draining") {
       state.coordinators.add(from);
+      state.keep ||= keep;
       const own = state.reports.get(this.#name);
       return own === undefined ? [] : this.#report(state, from, own);
     }
     if (this.#name === INITIALIZER) {
-      const effects = this.#coordinate(reason, peers, now);
-      return [...effects, ...this.#told(from, reason, deadlineMs, peers, now)];
+      const effects = this.#coordinate(reason, keep, peers, now);
+      return [...effects, ...this.#told(from, message, deadlineMs, peers, now)];
     }
     // A little longer than the coordinator, whose `exit` has the reports of all; but whoever asked does not wait longer
     // for that than if nobody had answered.
@@ -243,6 +266,7 @@ export class Stop {
     this.#state = {
       kind: "draining",
       reason,
+      keep,
       until: Math.min(now + deadlineMs + TELLING_MS, untilMax),
       coordinating: false,
       coordinators: new Set([from]),
@@ -310,6 +334,7 @@ export class Stop {
     const message: ControlMessage = {
       kind: "stop",
       reason: state.reason,
+      keep: state.keep,
       deadlineMs: Math.max(0, state.until - now),
     };
     return [{ kind: "send", to: peer, message }];
@@ -349,16 +374,17 @@ export class Stop {
   }
 
   /** In place of the initializer, which is away or silent. */
-  #coordinateInstead({ reason, connected, absent }: Asking, now: Millis): StopEffect[] {
-    return this.#coordinate(reason, { connected: [...connected], absent: [...absent] }, now);
+  #coordinateInstead({ reason, keep, connected, absent }: Asking, now: Millis): StopEffect[] {
+    return this.#coordinate(reason, keep, { connected: [...connected], absent: [...absent] }, now);
   }
 
   /** Another coordinator says that it is over. */
-  #dismissed(state: Draining, from: WorkerName, reports: readonly DrainReport[], remove: boolean): StopEffect[] {
+  #dismissed(state: Draining, from: WorkerName, exit: ControlMessage & { kind: "exit" }): StopEffect[] {
+    const { reports, remove, suspended } = exit;
     if (this.#name === INITIALIZER) return [];
     state.coordinators.delete(from);
     if (remove) state.verdict = "remove";
-    else if (from === INITIALIZER) state.verdict = "keep";
+    else if (from === INITIALIZER) state.verdict = suspended ? "suspend" : "keep";
     if (state.coordinating) return this.#finishIfDone(state);
     // The others know only what it has told them; it will say itself what it knows.
     if (state.coordinators.has(INITIALIZER)) return [];
@@ -381,6 +407,7 @@ export class Stop {
       return [{ kind: "last_checkpoint" }];
     }
     if (!this.#allSettled(state)) return [];
+    if (state.keep) return this.#tellExit(state, "suspend");
     if (state.reports.size === 1) return this.#tellExit(state, "remove");
     state.deciding = true;
     return [{ kind: "decide" }];
@@ -442,7 +469,7 @@ export class Stop {
 
   #tellExit(state: Draining, files: FilesAfterStop): StopEffect[] {
     const reports = this.#sorted(state);
-    const exit: ControlMessage = { kind: "exit", reports, remove: files === "remove" };
+    const exit: ControlMessage = { kind: "exit", reports, remove: files === "remove", suspended: files === "suspend" };
     return [
       ...[...state.told].map((to): StopEffect => ({ kind: "send", to, message: exit })),
       ...this.#finish(reports, files),

@@ -188,10 +188,11 @@ export class ExternalServer {
         this.#rotate(request.text);
         return answer.done();
       case "clean_shutdown":
-        handler.stop(request.text, () => {});
+        handler.stop(request.text, false, () => {});
         return answer.done();
       case "shutdown_and_report":
-        return handler.stop(request.text, (event) => {
+      case "suspend_and_report":
+        return handler.stop(request.text, request.kind === "suspend_and_report", (event) => {
           for (const body of shutdownReports(event)) answer.send(encodeExternal({ kind: "shutdown_report", body }));
           if (event.kind === "finished") answer.done();
         });

@@ -55,7 +55,7 @@ export interface ExternalHandler {
    * Stops the cluster. `reason`: of a stranger, may be empty. `report` may be called until the end of the worker; calls
    * after the tool has gone are harmless.
    */
-  stop(reason: string, report: (event: StopEvent) => void): void;
+  stop(reason: string, keep: boolean, report: (event: StopEvent) => void): void;
   /** Everything worth knowing, by name. `answer` is called once, within a few seconds, with what JSON can carry. */
   richStatus(answer: (status: unknown) => void): void;
   /** Takes a checkpoint. `answer` is called once: its epoch, or 0 and why there is none. */

@@ -97,8 +97,8 @@ class World {
     }
   }
 
-  request(name: string, reason = "SIGTERM"): void {
-    this.#handle(name, { kind: "requested", reason, peers: this.#peers(name) });
+  request(name: string, reason = "SIGTERM", keep = false): void {
+    this.#handle(name, { kind: "requested", reason, keep, peers: this.#peers(name) });
   }
 
   /** Both ends notice. */
@@ -298,7 +298,7 @@ class World {
           this.transcript.push(`${at} finishes, ${effect.files}: ${effect.reports.map(showReport).join(", ")}`);
           process.finished = { atMs: this.now, reports: effect.reports, files: effect.files };
           if (effect.files === "remove") process.disk = "gone";
-          if (effect.files === "keep") process.disk = "formed";
+          if (effect.files === "keep" || effect.files === "suspend") process.disk = "formed";
           this.#end(name, true);
       }
     }
@@ -312,7 +312,7 @@ function show(message: ControlMessage): string {
     case "drained":
       return `drained ${showReport(message)}`;
     case "exit":
-      return `exit${message.remove ? ", remove" : ""}: ${message.reports.map(showReport).join(", ")}`;
+      return `exit${message.remove ? ", remove" : message.suspended ? ", suspend" : ""}: ${message.reports.map(showReport).join(", ")}`;
     default:
       return message.kind;
   }
@@ -562,6 +562,18 @@ test("Stop: with checkpoints a last one is taken when all have drained, and the 
   365 w1 finishes, remove: initializer ok, w1 ok
 `,
   );
+});
+
+test("Stop: with checkpoints all may be kept, for the next start: whoever is asked, and by whoever is told", () => {
+  const world = new World([I, "w1", "w2"], () => 1, true);
+  world.at(10, () => world.request("w2", "maintenance", true));
+  world.run();
+  assert.deepEqual(disks(world), ["formed", "formed", "formed"], story(world));
+  for (const { finished } of world.processes.values()) assert.equal(finished?.files, "suspend", story(world));
+  const twice = new World([I, "w1"], () => 1, true);
+  twice.at(10, () => twice.request(I));
+  twice.at(10, () => twice.request("w1", "maintenance", true));
+  assert.deepEqual(disks(twice.run()), ["formed", "formed"], `who wants to keep them wins: ${story(twice)}`);
 });
 
 test("Stop: without the last checkpoint, or where its output does not become visible, all files stay, and why is said", () => {

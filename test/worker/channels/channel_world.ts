@@ -166,7 +166,13 @@ export class ChannelWorker implements LinkOwner {
   say(to: WorkerName): void {
     const number = (this.controlSent.get(to) ?? 0) + 1;
     this.controlSent.set(to, number);
-    assert.ok(this.control_.send(to, { kind: "stop_requested", reason: `${this.identityNow.startNumber}:${number}` }));
+    assert.ok(
+      this.control_.send(to, {
+        kind: "stop_requested",
+        keep: false,
+        reason: `${this.identityNow.startNumber}:${number}`,
+      }),
+    );
   }
 
   /** Sends the next numbered batch of an exchange. */

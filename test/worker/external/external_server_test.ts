@@ -61,8 +61,8 @@ class FakeWorker implements ExternalHandler {
   reportStatus(code: string): void {
     this.heard.push(`report ${code}`);
   }
-  stop(reason: string, report: (event: StopEvent) => void): void {
-    this.heard.push(`stop ${reason}`);
+  stop(reason: string, keep: boolean, report: (event: StopEvent) => void): void {
+    this.heard.push(`${keep ? "suspend" : "stop"} ${reason}`);
     this.report = report;
   }
   richStatus(answer: (status: unknown) => void): void {
