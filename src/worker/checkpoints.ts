@@ -95,6 +95,12 @@ const TICK_MS: Millis = 20;
 /** Who may wait for a checkpoint at once. */
 const ASKING_MAX = 64;
 
+/**
+ * So many epochs may be begun before the decision record is written again: no later process of the initializer uses one of
+ * them, whatever became of it, since sinks may have heard of it.
+ */
+const EPOCHS_AHEAD = 16;
+
 /** An epoch that was cut here and is on its way to the disk. */
 interface Cut {
   readonly epoch: Epoch;
@@ -160,6 +166,12 @@ export class Checkpoints {
   #coordinator: CheckpointCoordinator | null = null;
   #recovery: RecoveryCoordinator | null = null;
   #decided: Epoch = 0;
+  /** No epoch up to this one is used by a later process: durable. */
+  #reserved: Epoch = 0;
+  /** The decision record is being written. */
+  #recording = false;
+  /** Why a recovery begins as soon as that is over; null: none waits. */
+  #recoverySoon: string | null = null;
   #requests = 0;
   readonly #answers = new Map<number, (epoch: Epoch, reason: string) => void>();
 
@@ -183,6 +195,7 @@ export class Checkpoints {
     const { members, settings, decision, generation } = this.#options;
     this.#decided = decision?.epoch ?? 0;
     const used = decision?.used ?? 0;
+    this.#reserved = used;
     const lastGeneration = Math.max(decision?.generation ?? 0, generation());
     this.#coordinator = new CheckpointCoordinator(
       { workers: members, intervalMs: settings.intervalMs, deadlineMs: settings.deadlineMs },
@@ -615,7 +628,7 @@ export class Checkpoints {
     const generation = this.#generation;
     switch (effect.kind) {
       case "begin":
-        return this.#toAll({ kind: "checkpoint_begin", generation, epoch: effect.epoch });
+        return this.#begin(effect.epoch);
       case "abort":
         return this.#toAll({ ...effect, kind: "checkpoint_abort", generation });
       case "decide":
@@ -636,15 +649,42 @@ export class Checkpoints {
     }
   }
 
+  /** Nobody hears of an epoch that a later process could use again. */
+  #begin(epoch: Epoch): void {
+    if (epoch <= this.#reserved) {
+      return this.#toAll({ kind: "checkpoint_begin", generation: this.#generation, epoch });
+    }
+    if (this.#recording) return;
+    this.#record(this.#decided, epoch + EPOCHS_AHEAD, () => {
+      // It may have been given up meanwhile.
+      const collecting = this.#coordinator!.collecting;
+      if (collecting !== 0) this.#begin(collecting);
+    });
+  }
+
   /** The commit point: once this record is durable, the epoch exists. */
   #decide(epoch: Epoch): void {
-    const { hooks, writeDecision, fail, turn } = this.#options;
-    writeDecision({ epoch, used: epoch, generation: this.#generation }).then(
+    this.#record(epoch, epoch + EPOCHS_AHEAD, () => {
+      this.#options.hooks.reached("decision.durable");
+      this.#decided = epoch;
+      this.#drive({ kind: "decided", epoch });
+    });
+  }
+
+  /** Writes the decision record; a recovery that comes meanwhile waits, as it has to know what is decided. */
+  #record(epoch: Epoch, used: Epoch, durable: () => void): void {
+    const { writeDecision, fail, turn } = this.#options;
+    assert(!this.#recording, "decisions are written one after the other");
+    this.#recording = true;
+    writeDecision({ epoch, used, generation: this.#generation }).then(
       () =>
         turn(() => {
-          hooks.reached("decision.durable");
-          this.#decided = epoch;
-          this.#drive({ kind: "decided", epoch });
+          this.#recording = false;
+          this.#reserved = used;
+          durable();
+          const reason = this.#recoverySoon;
+          this.#recoverySoon = null;
+          if (reason !== null) this.#beginRecovery(reason);
         }),
       (error: unknown) =>
         turn(() =>
@@ -669,6 +709,11 @@ export class Checkpoints {
   #beginRecovery(reason: string): void {
     if (this.#recovery === null) return;
     this.#drive({ kind: "suspend", reason: "the cluster recovers" });
+    // What is being written may exist by now: going back to before it would leave a record of what is no more.
+    if (this.#recording) {
+      this.#recoverySoon ??= reason;
+      return;
+    }
     this.#driveRecovery({ kind: "begin", reason, decided: this.#decided });
   }
 

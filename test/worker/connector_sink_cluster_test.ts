@@ -180,3 +180,29 @@ test("a stop commits all output, and leaves no transaction open", { timeout: 60_
     assert.ok(total > 0 || seed < 3, `seed ${seed}: nothing came`);
   }
 });
+
+test("no transaction has the id of an earlier one, also when processes die between checkpoints that came to nothing", async () => {
+  const refused = [2, 3, 4].map((epoch) => ({ transaction: `:c_id=${epoch}`, vote: "abort" as const }));
+  const made = cluster(3, 1, numbers(1_000_000, 200), 500);
+  const sink = new VirtualTwoPhaseSink(made.world.host(SINK_HOST), refused);
+  made.startAll();
+  const name = "initializer";
+  const said = () => made.processes.get(name)!.lines.join("\n");
+  assert.ok(await made.world.runUntil(() => sink.decisions(name).get(4) === "abort", 30_000), said());
+  // The first one forgets what was written of them, the second one can't know.
+  for (let death = 0; death < 2; death++) {
+    made.processes.get(name)!.process.kill();
+    made.start(name);
+    assert.ok(await made.world.runUntil(() => made.processes.get(name)!.said("Recovery COMPLETE"), 30_000), said());
+  }
+  const committed = [...sink.decisions(name)].filter(([, decision]) => decision === "commit").length;
+  const another = () =>
+    [...sink.decisions(name).values()].filter((decision) => decision === "commit").length > committed;
+  assert.ok(await made.world.runUntil(another, 30_000), said());
+  const asked = sink.log(name).flatMap((entry) => (entry.event === "phase1" ? [epochOf(entry.id)] : []));
+  asked.reduce((before, epoch) => {
+    assert.ok(epoch > before, asked.join(" "));
+    return epoch;
+  });
+  assert.deepEqual(sink.fatal, []);
+});

@@ -121,6 +121,11 @@ export class CheckpointCoordinator {
     return this.#complete;
   }
 
+  /** The one whose reports are awaited; 0: none is. */
+  get collecting(): Epoch {
+    return this.#state.kind === "collecting" ? this.#state.epoch : 0;
+  }
+
   /** Aborted ones since the last that completed. */
   get failures(): number {
     return this.#failures;
