@@ -4,6 +4,7 @@
  */
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
+import { Prng } from "../base/prng.ts";
 import { CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE } from "../store/folders.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
@@ -12,6 +13,7 @@ import { type BadStartPlan, badStart } from "./bad_starts.ts";
 import { ConnectorClient } from "./environment/connector_program.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
+import { beginReading, type VisibleOutput } from "./environment/reader.ts";
 import { runSender, type SenderOptions } from "./environment/sender.ts";
 import { runStranger } from "./environment/stranger.ts";
 import { TwoPhaseHost } from "./environment/two_phase_host.ts";
@@ -25,14 +27,22 @@ import {
   type NewcomerRecord,
   Observation,
   type ProcessRecord,
+  type Reading,
   type RichStatus,
   type SinkConnection,
   type StrangerRecord,
   type StreamRecord,
 } from "./observation.ts";
 import { digestBytes, digestSaved } from "./saved_digest.ts";
-import { type ChannelName, type CommandName, type Scenario, type StrangerKind, workerNames } from "./scenario.ts";
-import type { Failure, Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
+import {
+  type ChannelName,
+  type CommandName,
+  parseSeed,
+  type Scenario,
+  type StrangerKind,
+  workerNames,
+} from "./scenario.ts";
+import type { Failure, Stage, StageDisk, StageMachine, StageProcess, StageWorld, WorkerWatch } from "./stage.ts";
 import {
   fileStreamId,
   generatedId,
@@ -137,6 +147,7 @@ export class SimulatedCluster {
   /** Starts everything, each worker and sender at its time. */
   begin(): void {
     this.openSink();
+    if (isExact(this.suite)) this.#beginReading();
     for (const [i, name] of this.names.entries()) {
       this.world.at(this.scenario.starts?.[i] ?? 0, () => this.start(name));
     }
@@ -280,6 +291,29 @@ export class SimulatedCluster {
       .filter((path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/"));
   }
 
+  /** Somebody reads the output of each worker while it comes. */
+  #beginReading(): void {
+    for (const name of this.names) {
+      const { disk } = this.machines.get(name)!;
+      const twoPhase = this.#twoPhase;
+      const output: VisibleOutput =
+        twoPhase === null
+          ? { parts: () => visiblePaths(disk), read: (path) => disk.peek(path) }
+          : { parts: () => [name], read: () => new TextEncoder().encode(twoPhase.visible(name)) };
+      let reading: Reading | null = null;
+      const prng = new Prng(parseSeed(this.scenario.seed), `reader.${name}`);
+      beginReading(this.world, prng, output, (text) => {
+        const timeMs = this.world.now();
+        if (reading !== null && (reading.text === "" || reading.text.endsWith("\n")) && text.startsWith(reading.text)) {
+          Object.assign(reading, { timeMs, text });
+          return;
+        }
+        reading = { worker: name, timeMs, text };
+        this.observation.readings.push(reading);
+      });
+    }
+  }
+
   /** Whoever reads the output at this moment. */
   #readVisible(): void {
     let count = 0;
@@ -295,12 +329,7 @@ export class SimulatedCluster {
 
   #filesText(name: WorkerName): string {
     const { disk } = this.machines.get(name)!;
-    return disk
-      .paths()
-      .filter(
-        (path) => path.startsWith(`${OUTPUT_FOLDER}/`) && !path.startsWith(`${OUTPUT_FOLDER}/.`) && !path.endsWith("/"),
-      )
-      .sort()
+    return visiblePaths(disk)
       .map((path) => new TextDecoder().decode(disk.peek(path)!))
       .join("");
   }
@@ -898,4 +927,14 @@ export class SimulatedCluster {
     const found = said === undefined ? null : /:(\d+)$/.exec(said.text);
     return found === null ? null : Number(found[1]);
   }
+}
+
+/** Output files of a machine, in order. */
+function visiblePaths(disk: StageDisk): string[] {
+  return disk
+    .paths()
+    .filter(
+      (path) => path.startsWith(`${OUTPUT_FOLDER}/`) && !path.startsWith(`${OUTPUT_FOLDER}/.`) && !path.endsWith("/"),
+    )
+    .sort();
 }

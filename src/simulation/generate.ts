@@ -226,8 +226,18 @@ class Plan {
         const port = pick(prng, ["control", "data", "external", "source"] as const);
         return [{ do: "stranger", worker, port, what: pick(prng, STRANGER_KINDS) }];
       }
-      case "command":
-        return [{ do: "command", worker, what: pick(prng, COMMANDS), times: 1 + prng.int(3) }];
+      case "command": {
+        const command = {
+          do: "command",
+          worker: this.#worker(),
+          what: pick(prng, COMMANDS),
+          times: 1 + prng.int(3),
+        } as const;
+        // At a bad moment: at a step of the worker that is asked, or of another one.
+        return prng.chance(4)
+          ? [{ ...command, at: { point: pick(prng, CRASH_POINTS), worker, n: 1 + prng.int(3) } }]
+          : [command];
+      }
       case "stop":
         return this.#stop();
     }
@@ -334,8 +344,8 @@ class Plan {
     const prng = this.#prng;
     const ask = (): Group[number] =>
       pick(prng, [
-        { do: "command", worker: this.#worker(), what: "stop", times: 1 },
-        { do: "command", worker: this.#worker(), what: "stop_and_report", times: 1 },
+        { do: "command", worker: this.#worker(), what: "stop", times: 1 + prng.int(2) },
+        { do: "command", worker: this.#worker(), what: "stop_and_report", times: 1 + prng.int(2) },
         { do: "signal", worker: this.#worker(), signal: "SIGTERM" },
         { do: "signal", worker: this.#worker(), signal: "SIGINT" },
       ] as const);

@@ -146,6 +146,13 @@ export interface NewcomerRecord {
   errorLines: number;
 }
 
+/** Of one worker's output, while it came. */
+export interface Reading {
+  readonly worker: WorkerName;
+  timeMs: Millis;
+  text: string;
+}
+
 export interface FaultRecord {
   readonly timeMs: Millis;
   /** Place in the scenario. */
@@ -289,6 +296,8 @@ export class Observation {
   lineCount = 0;
   /** What is visible of each worker's output: files in the order of their names, or what the sink was told to commit. */
   readonly visible = new Map<WorkerName, string>();
+  /** What somebody read of it meanwhile. One is made longer for as long as what is read begins with what was read before. */
+  readonly readings: Reading[] = [];
   /** By stateful stage and key: who has processed it, as the application saw it, the earliest first. */
   readonly owners: Map<string, KeySpan[]>[] = [];
   /** Each worker at the end of the run, before the stop; empty where nobody can look inside. */

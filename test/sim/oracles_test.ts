@@ -8,6 +8,7 @@ import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oMem } from "../../src/simulation/oracles/o_mem.ts";
 import { oOwn } from "../../src/simulation/oracles/o_own.ts";
+import { oSeq } from "../../src/simulation/oracles/o_seq.ts";
 import type { Oracle } from "../../src/simulation/oracles/oracle.ts";
 import { type Fault, ORACLE_IDS, type Scenario, STRANGER_KINDS } from "../../src/simulation/scenario.ts";
 import { execute } from "./execute.ts";
@@ -357,3 +358,39 @@ test("O-FAILCLEAR fails on a start that is not refused", async () => {
   Object.assign(first, { provoked: "other_application" });
   assert.match(oFailclear.check(observation, QUIET)[0]?.text ?? "", /it left with status 0, and was to be refused/);
 });
+
+for (const application of ["transfers", "two_phase"] as const) {
+  const read: Scenario = {
+    ...QUIET,
+    application,
+    senders: [],
+    checkpointMs: 100,
+    messages: 600,
+    faults: [
+      { at: { ms: 2_000 }, do: "power_loss", worker: "w1" },
+      { at: { after: "prev", ms: 300 }, do: "start", worker: "w1" },
+    ],
+    limitMs: 8_000,
+  };
+
+  test(`whoever reads the output of ${application} while it comes sees the beginning of it, or O-SEQ says so`, async () => {
+    const { observation, violations } = await execute(read);
+    assert.deepEqual(violations, []);
+    const { readings } = observation;
+    assert.ok(
+      readings.some(({ text }) => text !== ""),
+      "somebody has read something",
+    );
+    const why = (): string => oSeq.during!(observation, read)()[0]?.text ?? "nothing";
+    assert.equal(why(), "nothing");
+    const reading = readings.findLast(({ text }) => text.split("\n").length > 5)!;
+    const { text } = reading;
+    const lines = text.split("\n");
+    reading.text = lines.toSpliced(0, 1).join("\n");
+    assert.match(why(), /is visible where/);
+    reading.text = `${text}${lines[0]}\n`;
+    assert.match(why(), /is visible where/);
+    reading.text = text.slice(0, -3);
+    assert.match(why(), /ends in the middle of a line/);
+  });
+}

@@ -7,7 +7,7 @@
  * left out, but where a lost connection took along what the system had taken of it.
  */
 import type { WorkerName } from "../../base/ids.ts";
-import type { Observation } from "../observation.ts";
+import type { Observation, Reading } from "../observation.ts";
 import type { Scenario } from "../scenario.ts";
 import { fileStreamId, generatedId, RecordSequence, SUITE } from "../suite.ts";
 import { type KeyLine, linesByKey, pathOf, sinkWasCut } from "./key_lines.ts";
@@ -34,20 +34,22 @@ export function expectedLines(scenario: Scenario, workers: readonly WorkerName[]
 /** Looks at what is visible whenever it has changed. */
 export function duringVisible(observation: Observation, scenario: Scenario): () => Violation[] {
   const expected = expectedLines(scenario, observation.workers);
-  /** Of each worker: the text that was judged, and how many lines of each key it has. */
-  const seen = new Map<WorkerName, { text: string; counts: Map<string, number> }>();
+  /** Of each worker, and each reading: the text that was judged, and how many lines of each key it has. */
+  const seen = new Map<WorkerName | Reading, { text: string; counts: Map<string, number> }>();
   return () => {
     const violations: Violation[] = [];
-    for (const [worker, text] of observation.visible) {
-      let before = seen.get(worker);
-      if (before?.text === text) continue;
+    const look = (worker: WorkerName, what: WorkerName | Reading, text: string): void => {
+      let before = seen.get(what);
+      if (before?.text === text) return;
       // A name that was not durable goes with the power, and comes back with the recovery.
       if (before === undefined || !text.startsWith(before.text)) before = { text: "", counts: new Map() };
       const { counts } = before;
       const why = judge(text, before.text.length, counts, worker, expected, observation, scenario);
-      seen.set(worker, { text, counts });
+      seen.set(what, { text, counts });
       if (why !== null) violations.push({ oracle: "O-SEQ", timeMs: observation.timeMs, text: `${worker}: ${why}` });
-    }
+    };
+    for (const [worker, text] of observation.visible) look(worker, worker, text);
+    for (const reading of observation.readings) look(reading.worker, reading, reading.text);
     return violations;
   };
 }
