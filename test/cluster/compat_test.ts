@@ -383,7 +383,7 @@ for (const { number, rule, expected } of RULE_FILES) {
       try {
         await harness.startAll();
         const isThere = () => sink.decisions("initializer").has(14);
-        await waitFor(isThere, { what: "checkpoint 14", deadlineMs: 18_000, seen: () => harness.tails() });
+        await waitFor(isThere, { what: "checkpoint 14", deadlineMs: 60_000, seen: () => harness.tails() });
         assert.deepEqual(await harness.stop(), [0]);
         assert.deepEqual(sink.fatal, []);
         const decisions = sink.decisions("initializer");
