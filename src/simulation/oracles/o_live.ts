@@ -4,6 +4,8 @@
  *
  * Checkpoints are not part of it yet.
  */
+import type { WorkerName } from "../../base/ids.ts";
+import { NETWORK_DEFAULTS } from "../../runtime/virtual/network.ts";
 import type { Observation } from "../observation.ts";
 import type { Scenario } from "../scenario.ts";
 import { stoppedInOrder } from "./key_lines.ts";
@@ -11,7 +13,7 @@ import type { Oracle, Violation } from "./oracle.ts";
 
 export const oLive: Oracle = { id: "O-LIVE", check };
 
-function check(observation: Observation, _scenario: Scenario): Violation[] {
+function check(observation: Observation, scenario: Scenario): Violation[] {
   const { ending } = observation;
   if (ending === null || ending.forGood) return [];
   const late = (what: string): Violation[] => [
@@ -25,6 +27,7 @@ function check(observation: Observation, _scenario: Scenario): Violation[] {
   if (ending.probedMs === null) return late("new input does not come out within 30 s");
   if (ending.quietMs === null) return late("what was sent before does not come out");
   if (ending.leftMs === null) return late("a stop does not end the cluster within 15 s");
+  if (isTooSlowToStop(scenario)) return observation.workers.flatMap((worker) => leftBadly(worker, observation, late));
   if (ending.filesLeft.length > 0) return late(`files are left after a stop: ${ending.filesLeft.join(" ")}`);
   for (const process of observation.processes) {
     const { worker, endedMs, cause, status } = process;
@@ -33,6 +36,20 @@ function check(observation: Observation, _scenario: Scenario): Violation[] {
     return late(`${worker} did not stop in order: ${cause} ${status}, "${said?.text ?? ""}"`);
   }
   return [];
+}
+
+/**
+ * A stop has eight seconds. Where every fourth message may take most of a second, those that it needs, a last checkpoint's too,
+ * may take longer; then all files stay, in words, and what is asked for is that everybody leaves with 0.
+ */
+function isTooSlowToStop({ network }: Scenario): boolean {
+  const { slowOneIn, latencyMaxMs } = { ...NETWORK_DEFAULTS, ...network };
+  return slowOneIn <= 4 && latencyMaxMs >= 10;
+}
+
+function leftBadly(worker: WorkerName, observation: Observation, late: (what: string) => Violation[]): Violation[] {
+  const { cause, status } = observation.latest(worker)!;
+  return cause === "exit" && status === 0 ? [] : late(`${worker} did not leave with 0: ${cause} ${status}`);
 }
 
 /** Who is how far, and waits for whom. */

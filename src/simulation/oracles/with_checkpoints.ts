@@ -167,7 +167,11 @@ function judgeSteps(
     at = place + 1;
     connection = line.connection.number;
   }
-  const backMax = recoveries + Math.max(0, clusters - 1);
+  // One that ended within a second was not sampled; it ended with its files.
+  const ends = observation.workers.map(
+    (name) => observation.log.filter(({ worker, code }) => worker === name && code === "files_removed").length,
+  );
+  const backMax = recoveries + Math.max(0, clusters - 1, ...ends);
   return back > backMax ? `it stepped back ${back} times, with ${recoveries} recoveries of ${clusters} clusters` : null;
 }
 
