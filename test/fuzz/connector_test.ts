@@ -119,6 +119,7 @@ test("fuzz: what is said about streams between workers comes back, or is refused
       const answer = chance.pick<RegistryAnswer>([
         { kind: "granted", claim, stream, covered: covered(chance) },
         { kind: "refused", claim, stream, reason: chance.pick(["active", "uncovered", "restoring"]) },
+        { kind: "wanted", claim, stream },
       ]);
       const isRequest = chance.below(2) === 0;
       const message = isRequest ? encodeRegistryRequest(request) : encodeRegistryAnswer(answer);
