@@ -73,8 +73,11 @@ export class FileFeed {
       return await this.#next();
     } catch (error) {
       if (!(error instanceof DiskError)) throw error;
-      const remedy = error.code === "not_found" ? "; it was there a moment ago" : "";
-      throw new EnvironmentError(error.code, `${this.#options.name} source: ${error.message}${remedy}`, {
+      const remedy =
+        error.code === "not_found"
+          ? "it was there a moment ago; give it back"
+          : "see to that file and its disk, and start this worker again";
+      throw new EnvironmentError(`input_${error.code}`, `${this.#options.name} source: ${error.message}; ${remedy}`, {
         cause: error,
       });
     }
@@ -164,7 +167,7 @@ export class FileFeed {
       const stat = await disk.stat(place.path);
       if (stat !== null && stat.kind === "folder") {
         const message = `Cannot read ${place.path}: it is a folder; give a file, or have its files read as a directory`;
-        throw new EnvironmentError("not_a_file", `${this.#options.name} source: ${message}`);
+        throw new EnvironmentError("input_not_a_file", `${this.#options.name} source: ${message}`);
       }
       if (stat === null) this.#missing("file");
       return stat === null ? [] : [baseOf(place.path)];
@@ -194,7 +197,7 @@ export class FileFeed {
     if (progress.finished.size > 0 || progress.startedNames.length > 0) return;
     if (!follow) {
       const message = `Cannot read ${place.path}: there is no such ${what}; give the path of one that is there`;
-      throw new EnvironmentError("not_found", `${name} source: ${message}`);
+      throw new EnvironmentError("input_not_found", `${name} source: ${message}`);
     }
     if (this.#saidMissing) return;
     this.#saidMissing = true;

@@ -58,6 +58,7 @@ const CLASSES: readonly (readonly [RegExp, number])[] = [
   [/^(cluster_full|name_taken|superseded)$/, EXIT.identity],
   [/^(save|remove|decision|state|state_log|leaving|output)_failed$/, EXIT.storage],
   [/^output_(in_use|not_empty|exists|full|io|not_found|not_folder|other|permission|read_only|too_many_files)$/, 11],
+  [/^input_(full|io|not_a_file|not_found|not_folder|other|permission|read_only|too_large|too_many_files)$/, 11],
   [/^(input|output)_/, EXIT.outside],
 ];
 
@@ -117,6 +118,8 @@ function judgeFailure(process: ProcessRecord, observation: Observation, scenario
   if (isLocal && endedMs! - startedMs > REFUSED_MS + heldMs) {
     return `it took ${Math.round(endedMs! - startedMs)} ms to be refused with ${errorCode}`;
   }
+  // Who leaves in its first life behind the forming of the cluster has a place in it, and keeps that.
+  if (phase > 0 && process.savedBefore.cluster === null) return null;
   return judgeSaved(process, isLocal && status === EXIT.resilience);
 }
 
