@@ -40,7 +40,8 @@ export class WorkerProcess implements StageProcess {
   #killed = false;
   #holdsItself = false;
   #signalled = false;
-  #failure: LogLine | null = null;
+  /** The last line of level error, while it may be what it ends with. */
+  #held: LogLine | null = null;
   #status: { readonly at: Millis; readonly status: WorkerStatus } | null = null;
   #paused: ReturnType<typeof setTimeout> | null = null;
   #stderr = "";
@@ -138,8 +139,16 @@ export class WorkerProcess implements StageProcess {
       this.#stderr = `${this.#stderr}${line}\n`.slice(-OUTPUT_KEPT_MAX);
       return;
     }
-    if (entry.level === "error") this.#failure = entry;
-    this.#watch.log[entry.level](entry.code, entry.text);
+    this.#tellHeld();
+    if (entry.level === "error") this.#held = entry;
+    else this.#watch.log[entry.level](entry.code, entry.text);
+  }
+
+  /** The error that a process ends with is no line of its log: what was held back was another one. */
+  #tellHeld(): void {
+    const held = this.#held;
+    this.#held = null;
+    if (held !== null) this.#watch.log.error(held.code, held.text);
   }
 
   #said(line: string): void {
@@ -178,13 +187,14 @@ export class WorkerProcess implements StageProcess {
     const byUs = signal !== null && this.#signalled;
     const code = status ?? (byUs ? 128 + constants.signals[signal] : EXIT.bug);
     this.#exited = { status: code };
+    if (code === EXIT.done || byUs) this.#tellHeld();
     this.#watch.left(byUs ? null : code, code === EXIT.done || byUs ? null : this.#failureOf(code, signal));
     this.#alive = false;
   }
 
   #failureOf(status: number | null, signal: NodeJS.Signals | null): Failure {
-    const text = this.#failure?.text ?? (this.#stderr.trim() || `ended by ${signal ?? status} without a word`);
-    const code = this.#failure?.code ?? "bug";
+    const text = this.#held?.text ?? (this.#stderr.trim() || `ended by ${signal ?? status} without a word`);
+    const code = this.#held?.code ?? "bug";
     return { code, text, uncaught: status === EXIT.bug ? text : null };
   }
 }
