@@ -149,9 +149,11 @@ class Run {
       forGood: false,
     };
     this.#cluster.observation.ending = ending;
-    if (this.#cluster.observation.stopsAskedMs.length > 0) await this.#afterStop(ending);
-    // Whoever begins anew needs another folder for its output.
-    if (this.#cluster.suite.files && this.#cluster.isGone) return this.#endForGood(ending);
+    if (this.#cluster.observation.stopsAskedMs.length > 0) {
+      await this.#afterStop(ending);
+      // Whoever begins anew needs another folder for its output.
+      if (this.#cluster.suite.files && this.#cluster.isGone) return this.#endForGood(ending);
+    }
     await this.#windUp(ending);
   }
 
