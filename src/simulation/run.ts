@@ -266,8 +266,8 @@ class Run {
   }
 
   /**
-   * No line for a while, nothing waits in any worker, and all are connected: a stop that cannot reach everybody ends those
-   * that it reaches.
+   * No line for a while, nothing waits in any worker, and all are connected: a stop that cannot reach everybody keeps
+   * all files, by design, and this run is to end with none.
    */
   #still(): boolean {
     const { world, observation, names } = this.#cluster;
