@@ -52,7 +52,7 @@ export async function twin(context: Context, args: readonly string[]): Promise<n
   return violations === 0 && differences === 0 ? 0 : 1;
 }
 
-/** Drawn for virtual machines: here power is lost by killing, which loses less, and calls to the network do not fail. */
+/** Drawn for virtual machines: here power is lost by killing, which loses less, calls to the network do not fail, and nobody starts wrongly. */
 function asReal(scenario: Scenario): Scenario {
   const faults = scenario.faults.flatMap((fault): Fault[] => {
     switch (fault.do) {
@@ -61,6 +61,7 @@ function asReal(scenario: Scenario): Scenario {
       case "power_loss_all":
         return [{ at: fault.at, do: "kill_all" }];
       case "fail_call":
+      case "bad_start":
         return [];
       default:
         return [fault];

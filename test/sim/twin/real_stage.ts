@@ -27,7 +27,7 @@ const STATUS_MS: Millis = 200;
 const LOOK_MS: Millis = 10;
 
 /** What only the simulator can do. */
-const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all", "fail_call"];
+const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all", "fail_call", "bad_start"];
 /** For which a worker asks before each operation. */
 const DISK_OPERATION_FAULTS: readonly FaultKind[] = ["disk_stall", "fail_sync", "fail_operation"];
 
