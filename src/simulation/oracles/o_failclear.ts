@@ -187,6 +187,8 @@ function judgeNewcomer(newcomer: NewcomerRecord, observation: Observation, scena
   const heldMs = heldBackMs(HOLDING_BACK, name, startedMs, endedMs!, observation, scenario);
   if (endedMs! - startedMs > REFUSED_MS + heldMs) return `it took ${Math.round(endedMs! - startedMs)} ms to be refused`;
   const isOurs = errorCode === "resilience_in_use" || isNearDiskFault(newcomer, observation, scenario);
+  // Whoever holds the folder may have saved meanwhile that its cluster is formed.
+  if (errorCode === "resilience_in_use" && newcomer.savedBefore.cluster === null) return null;
   return isOurs ? judgeSaved(newcomer, false) : `its folder is in use, and it was refused with ${errorCode}`;
 }
 
