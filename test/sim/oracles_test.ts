@@ -312,6 +312,18 @@ test("O-FAILCLEAR is quiet when starts that must be refused are refused, each fo
   ]);
 });
 
+test("O-FAILCLEAR is quiet when a worker saves for the first time while another process wants its folder", async () => {
+  const { observation, violations } = await execute({
+    ...QUIET,
+    seed: "0x4e5b",
+    starts: [431, 0, 370],
+    network: { latencyMaxMs: 10 },
+    faults: [{ at: { ms: 600 }, do: "bad_start", worker: "w1", how: "folder_in_use", ms: 6_000 }],
+  });
+  assert.deepEqual(violations, []);
+  assert.equal(observation.newcomers[0]?.errorCode, "resilience_in_use");
+});
+
 test("O-FAILCLEAR fails on another status, a second error, a stack trace, no advice, a delay, files that have changed", async () => {
   const { observation, violations } = await execute(REFUSED);
   assert.deepEqual(violations, []);

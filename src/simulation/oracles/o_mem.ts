@@ -31,7 +31,7 @@ const FLOOD = 80;
 const KEPT_BYTES_MAX = 64 << 20;
 
 /** One is always on its way, and the next ones when it is not acknowledged yet. */
-const BARRIER_BYTES = 3 * 36;
+const BARRIER_BYTES = 6 * 36;
 
 interface Caps {
   readonly unackedBytes: number;
