@@ -40,6 +40,7 @@ export function badStart(cluster: SimulatedCluster, worker: WorkerName, how: Bad
       );
     }
     case "port_in_use": {
+      cluster.machines.get(worker)!.powerOn();
       const squatter = cluster.machines.get(worker)!.startProcess(async ({ net }) => {
         const listening = { host: "0.0.0.0", port: PORTS.external, accept: () => {}, failed: () => {} };
         try {
