@@ -12,7 +12,8 @@
  *       ready from the start, and takes what fits.
  *   Y3. An introduction that takes more than 10 seconds is given up. A vote may take as long as the checkpoint; meanwhile it is
  *       tried each second whether the connection is still there.
- *   Y4. At a stop the sink has to show that it has heard of the last commit: the connection is made anew, and it lists nothing.
+ *   Y4. At a stop the sink has to show that it has heard of the last commit: asked once more, it lists nothing. If it does not
+ *       answer within 2 seconds, the connection is made anew for it.
  *   Y5. Without checkpoints nothing is ever committed: what the system had taken when a connection is lost may be missing.
  */
 import { showAddress } from "../base/address.ts";
@@ -41,6 +42,7 @@ const KEEP_PIECES_MAX = 1 << 18;
 const KERNEL_BYTES_MAX = 40 << 20;
 const LINGER_MS: Millis = 1_000;
 const PROBE_MS: Millis = 1_000;
+const CONFIRM_MS: Millis = 2_000;
 
 export interface ConnectorSinkOptions {
   readonly runtime: Runtime;
@@ -117,6 +119,7 @@ export class ConnectorSinkConnector implements SinkConnector {
   #probing = false;
   /** Y4: there was a commit since the end. */
   #confirming = false;
+  #cancelConfirm: (() => void) | null = null;
   everConnected = false;
   finished = false;
   bytesSent = 0;
@@ -491,6 +494,10 @@ export class ConnectorSinkConnector implements SinkConnector {
         this.#writeNext(commit, connection, state.kind === "breaking");
       }
     }
+    if (this.#cancelConfirm !== null && !commit.unconfirmed) {
+      this.#cancelConfirm();
+      this.#cancelConfirm = null;
+    }
     if (!this.#probing && commit.awaited !== 0) this.#probe(commit.awaited);
     this.#judge();
     if (this.#closing !== null && this.#isQuiet()) this.#closing();
@@ -517,8 +524,17 @@ export class ConnectorSinkConnector implements SinkConnector {
     }
     if (this.#ending && !this.#options.checkpoints && commit.introduced) this.#finish(connection);
     if (!this.#confirming || commit.phase !== "ready" || !commit.unconfirmed || commit.undecided) return;
+    if (this.#cancelConfirm !== null) return;
     commit.confirm();
-    this.#settle(commit, false);
+    const { runtime, turn } = this.#options;
+    this.#cancelConfirm = runtime.clock.startTimer(CONFIRM_MS, () =>
+      turn(() => {
+        this.#cancelConfirm = null;
+        commit.confirmAnew();
+        this.#settle(commit, false);
+        this.#advance();
+      }),
+    );
     this.#advance();
   }
 

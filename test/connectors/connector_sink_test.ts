@@ -393,16 +393,38 @@ test("at the end it is finished when all is sent; then it waits until the sink s
     closed = true;
   });
   await bench.takeAll();
-  assert.deepEqual(bench.sent(), ["0 a\n", "phase1 0 2", "phase2 true"]);
-  assert.equal(bench.conn.ended, true);
-  assert.equal(bench.sink.transactions!.settled, false);
-  await bench.conn.deliver(null);
-  await bench.clock.advance(250);
+  assert.deepEqual(bench.sent(), ["0 a\n", "phase1 0 2", "phase2 true", "list 77779"]);
   assert.equal(closed, false);
-  await bench.introduce();
+  await bench.transaction({ kind: "uncommitted", request: 77779n, ids: [] });
   assert.equal(bench.sink.transactions!.settled, true);
   await closing;
   assert.equal(bench.log.count("sink_undecided"), 0);
+});
+
+test("a sink that does not say what is open when it is asked once more is asked on another connection", async () => {
+  const bench = await new Bench().ready();
+  bench.sink.end();
+  bench.sink.transactions!.prepare(1);
+  await bench.takeAll();
+  await bench.vote(1, true);
+  bench.sink.transactions!.commit(1);
+  await bench.takeAll();
+  await bench.clock.advance(1_999);
+  assert.equal(bench.conn.ended, false);
+  await bench.clock.advance(1);
+  assert.equal(bench.conn.ended, true);
+  await bench.conn.deliver(null);
+  await bench.clock.advance(250);
+  assert.equal(bench.sink.transactions!.settled, false);
+  await bench.ready();
+  assert.equal(bench.sink.transactions!.settled, true);
+  // The next commit is asked about at once.
+  bench.sink.transactions!.prepare(2);
+  await bench.takeAll();
+  await bench.vote(2, true);
+  bench.sink.transactions!.commit(2);
+  await bench.takeAll();
+  assert.equal(bench.sent().at(-1), "list 77781");
 });
 
 test("a close that can't tell the sink what to commit says so, and not before its time is over", async () => {

@@ -119,6 +119,8 @@ export class SinkCommit {
   #spoiled = false;
   /** Epochs without a verdict, in order. Those behind the first one are waiting. */
   #cuts: Cut[] = [];
+  /** It was asked once more what is open. */
+  #confirming = false;
   /** PHASE1 was sent on this connection. */
   #askedHere = false;
   /** The sink may have a transaction that it was not told the verdict of. */
@@ -221,6 +223,7 @@ export class SinkCommit {
     this.#link = { kind: "greeting" };
     this.#request++;
     this.#askedHere = false;
+    this.#confirming = false;
     this.out.clear();
     this.#send({ kind: "hello", version: SINK_VERSION, cookie, program, instance });
     const name = new TextEncoder().encode(output);
@@ -295,8 +298,17 @@ export class SinkCommit {
     this.#say({ kind: "workers_left", request: NOBODY_REQUEST, workers: [] });
   }
 
-  /** Nothing answers a verdict: what the sink lists on another connection shows whether it has heard it. */
+  /** Nothing answers a verdict: what the sink lists behind it shows that it has heard it. */
   confirm(): void {
+    if (this.#link.kind !== "ready" || this.#confirming) return;
+    this.#confirming = true;
+    this.#request++;
+    this.#say({ kind: "list_uncommitted", request: this.#request });
+  }
+
+  /** It does not answer that, as nobody said that it has to: what it lists on another connection has to do. */
+  confirmAnew(): void {
+    if (!this.#confirming) return;
     this.#close("sink_asked_again", "the next one shows whether it has heard the last verdict", false);
   }
 
@@ -382,6 +394,12 @@ export class SinkCommit {
       return this.#settle(message.ids);
     }
     const first = this.#cuts[0];
+    if (message.kind === "uncommitted" && this.#confirming && message.request === this.#request) {
+      this.#confirming = false;
+      if (message.ids.length > 0) return this.#fault("Bad msg uncommitted", "it lists what it was told the verdict of");
+      this.#askedHere = first !== undefined && first.phase !== "waiting";
+      return;
+    }
     if (message.kind === "vote" && this.#link.kind === "ready" && first?.phase === "asked") {
       if (message.id !== this.#id(first.epoch)) {
         return this.#fault("Bad msg vote", `it is for ${printable(message.id)}`);
@@ -444,6 +462,7 @@ export class SinkCommit {
   /** Nothing more comes from this connection. */
   #leave(why: string): void {
     this.#mayBeOpen ||= this.#askedHere;
+    this.#confirming = false;
     const first = this.#cuts[0];
     if (first?.phase === "asked") this.#reached("lost_before_vote");
     if (first?.phase === "voted") this.#reached("lost_behind_vote");

@@ -184,6 +184,36 @@ test("every step of a commit is told to whoever watches", () => {
   ]);
 });
 
+test("asked once more what is open, the sink shows that it has heard the verdict; what it was told it does not list", () => {
+  const bench = new Bench().introduced();
+  bench.commit.prepare(1);
+  bench.vote(1, true).commit.commit(1);
+  bench.heard();
+  assert.equal(bench.commit.unconfirmed, true);
+  bench.commit.confirm();
+  bench.commit.confirm();
+  assert.deepEqual(bench.heard(), ["list 77779"]);
+  // A round that begins meanwhile is not confirmed by the answer.
+  bench.commit.prepare(2);
+  bench.hearTransaction({ kind: "uncommitted", request: 77779n, ids: [] });
+  assert.deepEqual(bench.heard(), ["phase1 c_id=2 0 to 0"]);
+  assert.equal(bench.commit.unconfirmed, true);
+  bench.vote(2, true).commit.commit(2);
+  bench.commit.confirm();
+  bench.hearTransaction({ kind: "uncommitted", request: 77780n, ids: [] });
+  assert.equal(bench.commit.unconfirmed, false);
+  bench.heard();
+  bench.commit.prepare(3);
+  bench.vote(3, true).commit.commit(3);
+  bench.commit.confirm();
+  bench.heard();
+  bench.hearTransaction({ kind: "uncommitted", request: 77781n, ids: [`${OUTPUT}:c_id=3`] });
+  assert.deepEqual(bench.heard(), ["error Bad msg uncommitted", "close sink_protocol_error"]);
+  bench.commit.lost();
+  bench.introduced(`${OUTPUT}:c_id=3`);
+  assert.deepEqual(bench.heard(), ["phase2 c_id=3 commit"]);
+});
+
 test("an epoch without output has a round too", () => {
   const bench = new Bench().introduced();
   bench.commit.prepare(1);
