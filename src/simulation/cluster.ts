@@ -356,6 +356,7 @@ export class SimulatedCluster {
         status: said.status as RichStatus,
         heldBytes: inside?.heldBytes ?? null,
         descriptors: running.process.held?.size ?? null,
+        timers: running.process.timers ?? null,
       });
     }
   }

@@ -176,6 +176,8 @@ export interface Sample {
   readonly heldBytes: ReadonlyMap<WorkerName, number> | null;
   /** What the process holds of its system: sockets, listeners, files, locks; null where nobody can count. */
   readonly descriptors: number | null;
+  /** Timers that it waits for; null where nobody can count. */
+  readonly timers: number | null;
 }
 
 /** While one process processed a key. */

@@ -16,6 +16,8 @@ export interface StageProcess {
   readonly exited: { readonly status: number } | null;
   /** What it holds of its system; left out where nobody can count. */
   readonly held?: { readonly size: number };
+  /** How many timers it waits for. Left out where that cannot be counted. */
+  readonly timers?: number;
   kill(): void;
   signal(name: SignalName): void;
   /** SIGSTOP, and SIGCONT so much later. */

@@ -14,6 +14,7 @@ import type { Oracle } from "../../src/simulation/oracles/oracle.ts";
 import { oRetries } from "../../src/simulation/oracles/retries.ts";
 import { oRot } from "../../src/simulation/oracles/rot.ts";
 import { oSilence } from "../../src/simulation/oracles/silence.ts";
+import { oTimers } from "../../src/simulation/oracles/timers.ts";
 
 export const ORACLES: readonly Oracle[] = [
   oStayup,
@@ -26,6 +27,7 @@ export const ORACLES: readonly Oracle[] = [
   oOwn,
   oLin,
   oMem,
+  oTimers,
   oAuth,
   oFailclear,
   o2pc,

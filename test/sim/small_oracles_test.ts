@@ -7,6 +7,7 @@ import type { Oracle } from "../../src/simulation/oracles/oracle.ts";
 import { oRetries } from "../../src/simulation/oracles/retries.ts";
 import { oRot } from "../../src/simulation/oracles/rot.ts";
 import { oSilence } from "../../src/simulation/oracles/silence.ts";
+import { oTimers } from "../../src/simulation/oracles/timers.ts";
 import { parseScenario, type Scenario } from "../../src/simulation/scenario.ts";
 import { execute } from "./execute.ts";
 
@@ -20,7 +21,7 @@ const QUIET: Scenario = {
   messages: 50,
   senders: [{ worker: "w1", source: 0, batch: 2, everyMs: 10, startMs: 0 }],
   faults: [],
-  expect: ["O-LIVE", "O-FAILCLEAR"],
+  expect: ["O-LIVE", "O-FAILCLEAR", "O-MEM"],
   limitMs: 5_000,
 };
 
@@ -69,4 +70,9 @@ test("O-FAILCLEAR fails on a worker that goes on with saved information that has
     log.push({ timeMs, worker, process, level: "info", code: "control_listening", text: "" });
   });
   assert.match(text, /w1 was started on .*\/cluster, in which a bit of fault 1 was flipped, and went on with it/);
+});
+
+test("O-MEM fails on a worker that waits for ever more timers", async () => {
+  const text = await judged(oTimers, QUIET, ({ samples }) => void (samples[1] = { ...samples[1]!, timers: 400 }));
+  assert.match(text, /waits for 400 timers, 40 is the most/);
 });

@@ -60,6 +60,8 @@ export class VirtualProcess implements Owner {
   /** The reader of standard output and error is gone: writing to them fails. */
   outputGone = false;
   readonly held = new Set<Held>();
+  /** Started, and neither fired nor cancelled. */
+  timers = 0;
   readonly #scheduler: Scheduler;
   /** How long calls take; apart from what the process draws itself, so that one does not shift the other. */
   readonly #prng: Prng;
@@ -197,8 +199,16 @@ export class VirtualProcess implements Owner {
       startTimer: (delayMs, fire) => {
         if (!this.alive) return () => {};
         const dueMs = this.#scheduler.nowMs + Math.max(delayMs, TIMER_MS_MIN);
-        const event = this.#scheduler.at(dueMs, this, "timer", fire);
-        return () => this.#scheduler.cancel(event);
+        this.timers++;
+        const event = this.#scheduler.at(dueMs, this, "timer", () => {
+          this.timers--;
+          fire();
+        });
+        return () => {
+          if (event.run === null) return;
+          this.timers--;
+          this.#scheduler.cancel(event);
+        };
       },
       soon: (run) => {
         if (!this.alive) return;
