@@ -60,7 +60,7 @@ export {
   generatorSource,
   type StateOf,
 } from "./src/api/generator_source.ts";
-export type { SinkDefinition, SourceDefinition, StateContext } from "./src/api/graph.ts";
+export type { ErrorPolicy, SinkDefinition, SourceDefinition, StateContext } from "./src/api/graph.ts";
 export { type OptionSpec, type OptionSpecs, type OptionValue, type OptionValues, option } from "./src/api/options.ts";
 export { Payload } from "./src/api/payload.ts";
 export {
@@ -68,6 +68,7 @@ export {
   type Output,
   type Pipeline,
   type PromisesAreRefused,
+  type StageSettings,
   type Stateful,
   type Stream,
   source,

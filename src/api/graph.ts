@@ -29,7 +29,16 @@ export interface StatefulDefinition {
   /** What the states look like. Default 1. */
   readonly version?: number;
   readonly migrate?: (state: object, fromVersion: number) => object;
+  readonly onError?: ErrorPolicy;
 }
+
+/**
+ * What becomes of a record on which a stage threw: `dead_letter`: it is kept in the worker's file of dead letters, to be looked at
+ * and sent again; `skip`: it is counted and dropped; `fail`: the worker ends (exit status 21), and so it does at each start
+ * until the code can take the record.
+ */
+export type ErrorPolicy = "dead_letter" | "skip" | "fail";
+export const ERROR_POLICIES: readonly ErrorPolicy[] = ["dead_letter", "skip", "fail"];
 
 export type ExchangeKind = "key" | "rebalance" | "collect";
 
@@ -42,6 +51,7 @@ export interface StatelessNode {
   readonly kind: "stateless";
   readonly name: string;
   readonly apply: (value: unknown) => unknown;
+  readonly onError: ErrorPolicy;
   readonly input: GraphNode;
 }
 export interface StatefulNode {

@@ -8,6 +8,8 @@ import {
   checkFunction,
   checkName,
   describeNode,
+  ERROR_POLICIES,
+  type ErrorPolicy,
   EXCHANGE_CALLS,
   type ExchangeKind,
   GRAPH,
@@ -55,6 +57,14 @@ export interface Stateful<T, S extends object, R> {
    * several times, with older states first; it may change what it is given, whose type is for its author to say.
    */
   migrate?(state: unknown, fromVersion: number): S;
+  /** What becomes of a record on which `apply` or `initial` threw. Default `dead_letter`. */
+  readonly onError?: ErrorPolicy;
+}
+
+/** What `to` takes beside its function. */
+export interface StageSettings {
+  /** What becomes of a record on which the stage threw. Default `dead_letter`. */
+  readonly onError?: ErrorPolicy;
 }
 
 /**
@@ -85,8 +95,8 @@ export class Stream<T> {
    * @param name Unique in its pipeline; part of the operator's id, so keep it from release to release.
    * @param apply Gives nothing (`undefined`), one value, or an array of values. A throw costs this record only.
    */
-  to<R>(name: string, apply: (value: T) => R): Stream<Output<R>> {
-    return new Stream(stateless(this[GRAPH], name, apply));
+  to<R>(name: string, apply: (value: T) => R, settings: StageSettings = {}): Stream<Output<R>> {
+    return new Stream(stateless(this[GRAPH], name, apply, settings));
   }
 
   /**
@@ -151,13 +161,14 @@ export class KeyedStream<T> {
       throw new PlanError("definition_invalid", `${where}: version is ${String(stateful.version)}: ${remedy}`);
     }
     if (stateful.migrate !== undefined) checkFunction(where, "migrate", stateful.migrate);
+    checkErrorPolicy(where, stateful.onError);
     const definition = stateful as unknown as StatefulDefinition;
     return new KeyedStream({ kind: "stateful", name, definition, input: this[GRAPH].use(where) });
   }
 
   /** A stateless stage where the key's owner is; results keep the key of their record. See `Stream.to`. */
-  to<R>(name: string, apply: (value: T) => R): KeyedStream<Output<R>> {
-    return new KeyedStream(stateless(this[GRAPH], name, apply));
+  to<R>(name: string, apply: (value: T) => R, settings: StageSettings = {}): KeyedStream<Output<R>> {
+    return new KeyedStream(stateless(this[GRAPH], name, apply, settings));
   }
 
   /** A new key instead of the old one. See `Stream.keyBy`. */
@@ -229,11 +240,24 @@ class Upstream {
   }
 }
 
-function stateless(upstream: Upstream, name: unknown, apply: unknown): GraphNode {
+function stateless(upstream: Upstream, name: unknown, apply: unknown, { onError }: StageSettings): GraphNode {
   checkName(`a stage after ${upstream.describe()}`, name);
   const where = `stage ${JSON.stringify(name)}`;
   checkFunction(where, "what it does", apply);
-  return { kind: "stateless", name, apply: apply as (value: unknown) => unknown, input: upstream.use(where) };
+  checkErrorPolicy(where, onError);
+  return {
+    kind: "stateless",
+    name,
+    apply: apply as (value: unknown) => unknown,
+    onError: onError ?? "dead_letter",
+    input: upstream.use(where),
+  };
+}
+
+function checkErrorPolicy(where: string, policy: unknown): void {
+  if (policy === undefined || ERROR_POLICIES.includes(policy as ErrorPolicy)) return;
+  const remedy = `give it one of ${ERROR_POLICIES.join(", ")}`;
+  throw new PlanError("definition_invalid", `${where}: onError is ${JSON.stringify(policy)}: ${remedy}`);
 }
 
 function keyed(upstream: Upstream, keyOf: unknown): GraphNode {

@@ -68,6 +68,12 @@ export class IdentityError extends TammarError {
   override readonly exitStatus = EXIT.identity;
 }
 
+/** User code refused a record, and its policy says that the worker ends then. */
+export class UserCodeError extends TammarError {
+  override readonly name = "UserCodeError";
+  override readonly exitStatus = EXIT.userCode;
+}
+
 /** A peer sent bytes that are no legal message. The connection is closed; nothing else is disturbed. */
 export class ProtocolError extends TammarError {
   override readonly name = "ProtocolError";

@@ -5,6 +5,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { buildId } from "./build_id.ts";
 import type { Command } from "./command.ts";
 import { checkpoint } from "./commands/checkpoint.ts";
+import { deadLetters } from "./commands/dead_letters.ts";
 import { linksCommand } from "./commands/links.ts";
 import { metrics } from "./commands/metrics.ts";
 import { query } from "./commands/query.ts";
@@ -28,6 +29,7 @@ export const COMMANDS: readonly Command[] = [
   checkpoint,
   query,
   store,
+  deadLetters,
   send,
   receive,
   metrics,

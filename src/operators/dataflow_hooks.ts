@@ -31,4 +31,6 @@ export interface UserError {
   readonly key: string | null;
   readonly keyGroup: KeyGroup | null;
   readonly error: unknown;
+  /** What was lost: the bytes of the record, before it was decoded, or the value that the stage got; null: no record was. */
+  readonly record: { readonly bytes: Uint8Array } | { readonly value: unknown } | null;
 }

@@ -75,7 +75,7 @@ abstract class Exchange extends OperatorBase {
         this.#check(batch.values[record]);
         this.#nextCheck += this.#nextCheck < CHECKED_FIRST ? 1 : CHECK_INTERVAL;
       } catch (error) {
-        this.userError("exchange", error, batch.keys[record] ?? null);
+        this.userError("exchange", error, batch.values[record], batch.keys[record] ?? null);
         dropRecord(batch, record);
       }
     }
@@ -114,7 +114,7 @@ export class KeyExchange extends Exchange {
           at++;
         }
       } catch (error) {
-        this.userError("key", error);
+        this.userError("key", error, batch.values[i]);
         i++;
       }
     }

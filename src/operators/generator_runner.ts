@@ -134,6 +134,6 @@ export class GeneratorRunner {
   }
 
   #report(during: string, error: unknown): void {
-    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error });
+    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record: null });
   }
 }

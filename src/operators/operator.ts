@@ -36,13 +36,14 @@ export abstract class OperatorBase implements Operator {
   protected userError(
     during: string,
     error: unknown,
+    value: unknown,
     key: string | null = null,
     keyGroup: KeyGroup | null = null,
   ): void {
     // Ours, not the author's: that ends the process.
     if (error instanceof AssertionError) throw error;
     this.counts.errors++;
-    this.hooks.userError({ stage: this.id, during, key, keyGroup, error });
+    this.hooks.userError({ stage: this.id, during, key, keyGroup, error, record: { value } });
   }
 }
 

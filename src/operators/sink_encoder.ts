@@ -43,7 +43,8 @@ export function encodeSinkBatch(
         else throw new TypeError(`encode returned ${showType(record)}: return a text or a Uint8Array`);
       }
     } catch (error) {
-      userError({ stage: sink.id, during: "encode", key: batch.keys[i] ?? null, keyGroup: null, error });
+      const record = { value: batch.values[i] };
+      userError({ stage: sink.id, during: "encode", key: batch.keys[i] ?? null, keyGroup: null, error, record });
       i++;
     }
   }

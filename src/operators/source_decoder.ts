@@ -65,7 +65,7 @@ export class SourceDecoder {
           values.push(value);
         }
       } catch (error) {
-        this.#report("decode", error);
+        this.#report("decode", error, { bytes: bytes.slice(starts[i]!, ends[i]!) });
         i++;
       }
     }
@@ -101,7 +101,7 @@ export class SourceDecoder {
           at++;
         }
       } catch (error) {
-        this.#report("event_time", error);
+        this.#report("event_time", error, { value: values[i] });
         i++;
       }
     }
@@ -109,7 +109,7 @@ export class SourceDecoder {
     return times;
   }
 
-  #report(during: string, error: unknown): void {
-    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error });
+  #report(during: string, error: unknown, record: UserError["record"]): void {
+    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record });
   }
 }

@@ -104,7 +104,7 @@ export class StatelessStage extends Stage {
           at++;
         }
       } catch (error) {
-        this.userError("apply", error, batch.keys[i] ?? null);
+        this.userError("apply", error, values[i], batch.keys[i] ?? null);
         i++;
       }
     }
@@ -146,7 +146,7 @@ export class StatefulStage extends Stage {
         for (; i < count; i++) {
           const key = keys[i]!;
           const hash = hashes[i]!;
-          const held = state.get(hash, key) ?? this.#begin(hash, key);
+          const held = state.get(hash, key) ?? this.#begin(hash, key, values[i]);
           if (held === undefined) continue;
           context.record = i;
           const result = definition.apply(values[i], held, context);
@@ -164,7 +164,7 @@ export class StatefulStage extends Stage {
           at++;
         }
       } catch (error) {
-        this.userError("apply", error, keys[i]!, keyGroupOf(hashes[i]!, this.#keyGroupCount));
+        this.userError("apply", error, values[i], keys[i]!, keyGroupOf(hashes[i]!, this.#keyGroupCount));
         i++;
       }
     }
@@ -173,7 +173,7 @@ export class StatefulStage extends Stage {
   }
 
   /** The first state of a key; `undefined`, after a report, where there's none to be had: the next record tries again. */
-  #begin(hash: number, key: string): object | undefined {
+  #begin(hash: number, key: string, value: unknown): object | undefined {
     try {
       const begun: unknown = this.#definition.initial(key);
       if (begun instanceof Promise) throw refusePromise("initial", begun);
@@ -183,7 +183,7 @@ export class StatefulStage extends Stage {
       this.state.add(hash, key, begun);
       return begun;
     } catch (error) {
-      this.userError("initial", error, key, keyGroupOf(hash, this.#keyGroupCount));
+      this.userError("initial", error, value, key, keyGroupOf(hash, this.#keyGroupCount));
       return undefined;
     }
   }

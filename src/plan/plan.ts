@@ -7,6 +7,7 @@
  */
 import type { Application, BuildContext } from "../api/application.ts";
 import {
+  type ErrorPolicy,
   EXCHANGE_CALLS,
   type ExchangeKind,
   type ExchangeNode,
@@ -60,6 +61,7 @@ interface PlannedStageBase {
   readonly name: string;
   /** Do its records have keys? */
   readonly keyed: boolean;
+  readonly onError: ErrorPolicy;
   readonly target: Target;
 }
 export interface PlannedStatelessStage extends PlannedStageBase {
@@ -204,6 +206,7 @@ class Planner {
           id,
           name: node.name,
           keyed: input.keyed !== "no",
+          onError: (node.kind === "stateless" ? node.onError : node.definition.onError) ?? "dead_letter",
           target: NOWHERE,
         };
         const stage: Mutable<PlannedStage> =

@@ -408,12 +408,17 @@ export class Checkpoints {
 
   #takeCut(epoch: Epoch): void {
     const { hooks, shell } = this.#options;
-    const votesMissing = new Set(
-      shell.sinks.filter((sink) => sink.transactions !== undefined).map((sink) => sink.name),
-    );
+    const votesMissing = new Set(shell.voters);
     const sinceMs = this.#now();
     const alignMs = sinceMs - this.#aligningSinceMs;
-    const cut: Cut = { epoch, positions: { sources: {}, sinks: {} }, votesMissing, alignMs, sinceMs, durable: null };
+    const cut: Cut = {
+      epoch,
+      positions: { sources: {}, sinks: {}, deadLetters: 0 },
+      votesMissing,
+      alignMs,
+      sinceMs,
+      durable: null,
+    };
     // Before the sinks prepare: one that has nothing to do votes at once.
     this.#cut = cut;
     cut.positions = shell.cut(epoch);
@@ -775,10 +780,10 @@ export class Checkpoints {
 /** What `end` was given, as it comes back. */
 function positionsOf(body: unknown): Positions | null {
   if (body === null) return null;
-  const { sources, sinks } = body as Partial<Positions>;
+  const { sources, sinks, deadLetters } = body as Partial<Positions>;
   assert(
     typeof sources === "object" && typeof sinks === "object",
     "a checkpoint's positions are those that were saved",
   );
-  return { sources: sources ?? {}, sinks: sinks ?? {} };
+  return { sources: sources ?? {}, sinks: sinks ?? {}, deadLetters: deadLetters ?? 0 };
 }

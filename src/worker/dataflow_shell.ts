@@ -10,9 +10,11 @@
  *   W3. At a stop, an exchange ends towards the peers when all that feeds it here has ended; a sink ends when all exchanges
  *       have. A peer that is gone has ended.
  */
+
+import type { ErrorPolicy } from "../api/graph.ts";
 import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { ConfigError, EnvironmentError } from "../base/errors.ts";
+import { ConfigError, EnvironmentError, UserCodeError } from "../base/errors.ts";
 import type { Epoch, WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
 import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
@@ -32,12 +34,14 @@ import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
 import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
+import type { DeadLetter } from "../store/dead_letter_file.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
+import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
 import { Inlet } from "./inlet.ts";
 
 /** What the shell needs of the data channel. */
@@ -62,6 +66,8 @@ const OPEN_GATE: BarrierGate = { holds: () => false, barrier: () => {} };
 export interface Positions {
   readonly sources: Readonly<Record<string, unknown>>;
   readonly sinks: Readonly<Record<string, unknown>>;
+  /** Of the file of dead letters. */
+  readonly deadLetters: unknown;
 }
 
 /** What is timed, once a batch. Nanoseconds are per record. */
@@ -125,6 +131,9 @@ export class DataflowShell {
   #still = false;
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
+  /** Set once the folder and the cluster are known; null: what user code refuses is only counted. */
+  deadLetters: DeadLetters | null = null;
+  readonly #errorPolicies: ReadonlyMap<string, ErrorPolicy>;
   userErrors = 0;
   malformedBatches = 0;
 
@@ -137,6 +146,7 @@ export class DataflowShell {
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
     this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
+    this.#errorPolicies = new Map(plan.stages.map(({ id, onError }) => [id, onError]));
   }
 
   get dataflow(): Dataflow | null {
@@ -219,7 +229,14 @@ export class DataflowShell {
       sink.transactions.prepare(epoch);
       sinks[sink.name] = sink.transactions.snapshot();
     }
-    return { sources, sinks };
+    this.deadLetters?.prepare(epoch);
+    return { sources, sinks, deadLetters: this.deadLetters?.snapshot() ?? 0 };
+  }
+
+  /** Whoever votes for each cut, by name. */
+  get voters(): readonly string[] {
+    const sinks = this.#sinks.filter((sink) => sink.transactions !== undefined).map((sink) => sink.name);
+    return this.deadLetters === null ? sinks : [...sinks, DEAD_LETTERS];
   }
 
   /** The epoch exists in the whole cluster. */
@@ -251,6 +268,7 @@ export class DataflowShell {
       connector.checkpoints?.seek(positions?.sources[planned.name] ?? null);
     }
     for (const sink of this.#sinks) sink.transactions?.rollBack(epoch, positions?.sinks[sink.name] ?? null);
+    this.deadLetters?.goBack(positions?.deadLetters ?? 0);
     this.#lookAgain = true;
   }
 
@@ -389,6 +407,7 @@ export class DataflowShell {
     for (const { connector } of this.#inputs) connector.close();
     const closing = this.#sinks.map((sink) => sink.close(graceMs));
     for (const closed of closing) await closed;
+    await this.deadLetters?.close();
   }
 
   #makeSource(planned: PlannedSource, reach: Reach): SourceConnector {
@@ -523,7 +542,15 @@ export class DataflowShell {
     this.#writer.clear();
     if (count === 1) {
       const stage = this.#options.plan.exchanges[exchange]!.id;
-      return this.#userError({ stage, during: "send", key: columns.keys[0] ?? null, keyGroup: null, error: why });
+      const record = { value: columns.values[0] };
+      return this.#userError({
+        stage,
+        during: "send",
+        key: columns.keys[0] ?? null,
+        keyGroup: null,
+        error: why,
+        record,
+      });
     }
     const half = count >>> 1;
     this.#sendColumns(worker, slice(columns, 0, half));
@@ -545,6 +572,7 @@ export class DataflowShell {
   }
 
   #blocked(reach: Reach): boolean {
+    if (this.deadLetters?.blocked === true) return true;
     for (const sink of reach.reachesSinks) if (this.#holdsBack(this.#sinks[sink]!)) return true;
     for (const exchange of reach.reachesExchanges) if (this.#outOfCredit(exchange) !== null) return true;
     return false;
@@ -662,15 +690,51 @@ export class DataflowShell {
     this.userErrors++;
     const what = error.error instanceof Error ? `${error.error.name}: ${error.error.message}` : String(error.error);
     const key = error.key === null ? "" : `, key "${printable(error.key, 64)}"`;
-    const text = `${error.stage}: user code threw in ${error.during}${key}: ${printable(what)}; the record was dropped`;
+    const policy = this.#errorPolicies.get(error.stage) ?? "dead_letter";
+    const threw = `${error.stage}: user code threw in ${error.during}${key}: ${printable(what)}`;
+    if (policy === "fail") {
+      const remedy = "the stage's onError is fail, so the worker ends: correct the code, or choose another onError";
+      throw new UserCodeError("user_code_failed", `${threw}; ${remedy}`);
+    }
+    const isKept = policy === "dead_letter" && this.#bury(error, source, what);
+    const text = `${threw}; the record was ${isKept ? "put among the dead letters" : "dropped"}`;
     const marker = error.during === "decode" ? `Unable to decode message at ${source} source; ` : "";
     this.#options.log.error(`user_error_${error.during}`, `${marker}${text}`);
+  }
+
+  /** @returns Is it among the dead letters? */
+  #bury({ stage, during, key, record }: UserError, source: string | null, what: string): boolean {
+    if (this.deadLetters === null || record === null) return false;
+    const planned = source === null ? undefined : this.#options.plan.sources.find(({ name }) => name === source);
+    return this.deadLetters.add({
+      atMs: this.#options.runtime.clock.wallMs(),
+      worker: this.#options.config.name,
+      source,
+      framing: framingOf(planned),
+      stage,
+      during,
+      key,
+      error: what.slice(0, ERROR_TEXT_MAX),
+      bytes: "bytes" in record ? record.bytes : null,
+      value: "value" in record ? record.value : undefined,
+      unfit: null,
+    });
   }
 
   #malformed(from: WorkerName, why: string): void {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
+}
+
+/** Of what a dead letter says was thrown. */
+const ERROR_TEXT_MAX = 4_096;
+
+/** How records are framed on a connection to this source; null: it has none, or a protocol around them. */
+function framingOf(planned: PlannedSource | undefined): DeadLetter["framing"] {
+  if (planned?.definition.kind !== "tcp") return null;
+  const { headerBytes, littleEndian } = planned.definition.framing;
+  return { headerBytes, littleEndian };
 }
 
 /** Does the operator give it an address with `--in`? */

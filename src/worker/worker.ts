@@ -12,6 +12,7 @@ import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { FilesAfterStop } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
+import { isDeadLettersName } from "../store/dead_letter_file.ts";
 import { NOTHING_DECIDED, readDecision, writeDecision } from "../store/decision_file.ts";
 import { DECISION_FILE, shellWord } from "../store/folders.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
@@ -26,6 +27,7 @@ import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
+import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { Queries } from "./queries.ts";
 import { StateKeeper } from "./state_keeper.ts";
@@ -329,6 +331,15 @@ export class Worker {
       release: (from, exchange, byteCount) => data.release(from, exchange, byteCount),
       unacked: (to) => data.unacked(to),
     });
+    this.#shell.deadLetters = new DeadLetters({
+      disk: this.#runtime.disk,
+      log: this.#log,
+      folder: this.#store!.folder,
+      clusterId: cluster.clusterId,
+      turn: (run) => this.#turn(run),
+      voted: (epoch, vote) => this.#checkpoints?.voted(DEAD_LETTERS, epoch, vote),
+      failed: (error) => void this.#fail(error),
+    });
     this.#streams = new Streams({
       name: this.#config.name,
       members: cluster.members.map((member) => member.name),
@@ -563,8 +574,17 @@ export class Worker {
   async #removeFiles(): Promise<void> {
     if (this.#store === null) return;
     this.#log.info("removing_files", "Removing recovery files");
-    const unknown = await this.#store.removeAll();
+    const left = await this.#store.removeAll();
     this.#log.info("files_removed", "Recovery files removed.");
+    const letters = left.filter(isDeadLettersName);
+    if (letters.length > 0) {
+      this.#log.warn(
+        "dead_letters_left",
+        `Records that user code refused stay in ${this.#store.folder}; to look at them: ` +
+          `tammar dead-letters ${shellWord(this.#config.resilienceDir)}`,
+      );
+    }
+    const unknown = left.filter((name) => !isDeadLettersName(name));
     if (unknown.length > 0) {
       this.#log.warn(
         "files_left",

@@ -5,7 +5,18 @@ import { VERSION } from "../../src/cli/version.ts";
 import { withFolder } from "../lib/real_runtime.ts";
 import { runMain, WORDS_MODULE, writeFiles } from "./run_main.ts";
 
-const COMMANDS = ["worker", "shutdown", "query", "store", "send", "receive", "metrics", "shrink", "links"];
+const COMMANDS = [
+  "worker",
+  "shutdown",
+  "query",
+  "store",
+  "dead-letters",
+  "send",
+  "receive",
+  "metrics",
+  "shrink",
+  "links",
+];
 
 test("without arguments, with --help and with help, the commands are listed", async () => {
   for (const args of [[], ["--help"], ["-h"], ["help"]]) {

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { encodeDeadLetter, encodeDeadLettersHeader } from "../../src/store/dead_letter_file.ts";
+import { ByteWriter } from "../../src/wire/byte_writer.ts";
 import { withFolder } from "../lib/real_runtime.ts";
 import { eventually, runMain, startMain, writeFiles } from "./run_main.ts";
 
@@ -624,6 +626,67 @@ test("store says what is in a directory without workers, and is exit 2 for wrong
     ]) {
       assert.equal((await run(...args)).status, 2, args.join(" "));
     }
+  });
+});
+
+test("dead-letters lists records that were refused, as lines and as JSON, and sends those that came over TCP again", async () => {
+  await withFolder(async (workingDir) => {
+    const folder = join(workingDir, "Alerts/w1");
+    mkdirSync(folder, { recursive: true });
+    const out = new ByteWriter();
+    encodeDeadLettersHeader(out);
+    const letter = {
+      atMs: 0,
+      worker: "w1",
+      source: "words",
+      during: "decode",
+      key: null,
+      error: "Error: no\u001b",
+      unfit: null,
+    };
+    const framing = { headerBytes: 2, littleEndian: true };
+    const bytes = new TextEncoder().encode("hello");
+    encodeDeadLetter(out, { ...letter, framing, stage: "words/decode", bytes, value: undefined });
+    const value = { n: 7n };
+    encodeDeadLetter(out, { ...letter, source: null, framing: null, stage: "words/x", key: "k", bytes: null, value });
+    encodeDeadLetter(out, { ...letter, framing: null, stage: "words/x", bytes: null, value: { f: () => {} } });
+    const file = join(folder, `dead-letters-${"0".repeat(32)}`);
+    writeFileSync(file, out.written());
+    const run = (...args: string[]) => runMain(["dead-letters", ...args], { workingDir });
+    const listed = await run(".");
+    assert.equal(listed.status, 0, listed.err);
+    assert.equal(
+      listed.out,
+      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello\n" +
+        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}\n' +
+        "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried\n" +
+        "3 dead letters\n",
+    );
+    const json = (await run(".", "--json", "--source", "words")).out
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      json.map(({ bytes }) => bytes),
+      ["aGVsbG8=", null],
+    );
+    const received: number[] = [];
+    const server = createServer((socket) => socket.on("data", (chunk: Buffer) => received.push(...chunk)));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as { port: number };
+    const sent = await run(".", "--send-to", `127.0.0.1:${port}`);
+    assert.match(sent.out, /^1 sent again; 2 were decoded already/);
+    await eventually("the record", () => received.length === 7);
+    assert.deepEqual(received, [5, 0, ...bytes]);
+    server.close();
+    // Cut short: what is whole is listed, and what is not is said.
+    writeFileSync(file, out.written().subarray(0, out.length - 3));
+    const cut = await run("Alerts");
+    assert.equal(cut.status, 12);
+    assert.match(cut.out, /2 dead letters\n$/);
+    assert.match(cut.err, /the last letter, at offset \d+, is not whole/);
+    assert.equal((await run("nowhere")).status, 2);
+    assert.equal((await run()).status, 2);
   });
 });
 

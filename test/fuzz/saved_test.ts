@@ -6,6 +6,7 @@ import { parsePartName, preparedName, visibleName, writingName } from "../../src
 import { readPartPosition } from "../../src/connectors/part_position.ts";
 import { readSourcePosition } from "../../src/protocol/connector/source_streams.ts";
 import { crc32c } from "../../src/store/crc32c.ts";
+import { decodeDeadLetter, encodeDeadLetter } from "../../src/store/dead_letter_file.ts";
 import { decodeDecision, encodeDecision } from "../../src/store/decision_file.ts";
 import { decodeFolderName, encodeFolderName } from "../../src/store/folder_name.ts";
 import { readHolder } from "../../src/store/holder.ts";
@@ -293,6 +294,43 @@ test("fuzz: positions in a checkpoint are read, or refused", { timeout: 120_000 
       });
     },
     announced: (error) => error instanceof ProtocolError,
+  });
+});
+
+test("fuzz: a dead letter is read as it was written, or said to be none", { timeout: 120_000 }, async () => {
+  await fuzz({
+    name: "dead letter",
+    make: (chance) => {
+      const out = new ByteWriter();
+      const bytes = chance.pick([null, chance.bytes(chance.below(20))]);
+      encodeDeadLetter(out, {
+        atMs: chance.pick(WHOLE),
+        worker: "w1",
+        source: chance.pick([null, ...TEXTS]),
+        framing: chance.pick([null, { headerBytes: 4, littleEndian: false }]),
+        stage: chance.pick(TEXTS),
+        during: "apply",
+        key: chance.pick([null, ...TEXTS]),
+        error: chance.pick(TEXTS),
+        bytes,
+        value: bytes === null ? chance.pick([plain(chance, 2), () => {}, 7n]) : undefined,
+        unfit: null,
+      });
+      return out.take();
+    },
+    decode: (bytes, chance) => {
+      // Half of them with the checksum that fits.
+      if (bytes.length < 8 || chance.below(2) === 0) return decodeDeadLetter(bytes);
+      const copy = bytes.slice();
+      const view = new DataView(copy.buffer);
+      view.setUint32(0, copy.length - 8);
+      view.setUint32(4, crc32c(copy.subarray(8)));
+      return decodeDeadLetter(copy);
+    },
+    check: (read, bytes) => {
+      if (read.kind === "letter") assert.ok(read.end <= bytes.length);
+      if (read.kind === "more") assert.ok(read.bytes > bytes.length);
+    },
   });
 });
 

@@ -136,8 +136,9 @@ test("a throw of apply is told with key and key group; what it changed stays cha
   assert.deepEqual(worker!.output(0), ["Rex 1", "Rex 3"]);
   const keyGroup = keyGroupOf(hashKey("Rex"), 1024);
   assert.equal(worker!.errors.length, 1);
-  const { error, ...rest } = worker!.errors[0]!;
+  const { error, record, ...rest } = worker!.errors[0]!;
   assert.deepEqual(rest, { stage: "s/count", during: "apply", key: "Rex", keyGroup });
+  assert.deepEqual(record, { value: { user: "Rex", bad: true } });
   assert.equal((error as Error).message, "half way");
 });
 

@@ -1,0 +1,115 @@
+import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
+import { printable } from "../../base/log.ts";
+import { type Conn, NetError, type Runtime } from "../../runtime/runtime.ts";
+import type { DeadLetter } from "../../store/dead_letter_file.ts";
+import { findDeadLetters, readDeadLetters } from "../../store/dead_letters_read.ts";
+import { jsonOfValue } from "../../store/value_json.ts";
+import { encodeFrame } from "../../wire/frame.ts";
+import { normalize } from "../module_loader.ts";
+import { addressOf, addressText, isGiven, type OptionSpec, refuseUnknown, textOf } from "../options.ts";
+import { complain, jsonText, print } from "../terminal.ts";
+import { defineTool } from "../tool.ts";
+
+const OPTIONS: readonly OptionSpec[] = [
+  { name: "json", letter: "j", value: null, help: "Print one JSON object a line; bytes are in base64" },
+  { name: "source", value: "NAME", help: "Only records of this source" },
+  {
+    name: "send-to",
+    value: "HOST:PORT",
+    help: "Send them again to a TCP source, as they came: those that its decoder refused",
+  },
+];
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Of a record in a line for people. */
+const SHOWN_MAX = 200;
+
+/** Lists the records that user code refused, and sends them again. */
+export const deadLetters = defineTool({
+  name: "dead-letters",
+  calledAs: [],
+  summary: "List the records that user code refused, or send them again",
+  usage: "DIR [options]",
+  options: OPTIONS,
+  examples: ["/var/lib/tammar", "/var/lib/tammar --json", "/var/lib/tammar --source words --send-to 127.0.0.1:7010"],
+  takesWords: true,
+  async run(parsed, { runtime, program }) {
+    const [directory, ...more] = parsed.words;
+    if (directory === undefined) {
+      throw new ConfigError("usage", `Expected \`${program} DIR\`: DIR is the --resilience-dir of a worker`);
+    }
+    refuseUnknown({ ...parsed, words: more }, []);
+    const { disk, host } = runtime;
+    const source = textOf(parsed, "source");
+    const sendTo = addressOf(parsed, "send-to", "connect");
+    const path = normalize(directory.startsWith("/") ? directory : `${host.workingDir}/${directory}`);
+    const files = await findDeadLetters(disk, path);
+    const conn = sendTo === null ? null : await connect(runtime, sendTo);
+    if (conn === "failed") return EXIT.failed;
+    let listed = 0;
+    let sent = 0;
+    let status: ExitStatus = EXIT.done;
+    for (const file of files) {
+      const bad = await readDeadLetters(disk, file, async (letter) => {
+        if (source !== null && letter.source !== source) return;
+        listed++;
+        if (conn === null) await print(host, isGiven(parsed, "json") ? json(letter) : line(letter));
+        else if (letter.bytes !== null && letter.framing !== null) {
+          const { headerBytes, littleEndian } = letter.framing;
+          await conn.write(encodeFrame(letter.bytes, { bytes: headerBytes, littleEndian }));
+          sent++;
+        }
+      });
+      if (bad === null) continue;
+      complain(host, `Error: ${file}: ${bad}`);
+      status = EXIT.resilience;
+    }
+    conn?.end();
+    if (conn !== null) await print(host, sentText(sent, listed - sent));
+    else if (!isGiven(parsed, "json")) await print(host, `${listed} dead ${listed === 1 ? "letter" : "letters"}\n`);
+    return status;
+  },
+});
+
+async function connect(runtime: Runtime, address: { host: string; port: number }): Promise<Conn | "failed"> {
+  try {
+    return await runtime.net.connect(address, { timeoutMs: CONNECT_TIMEOUT_MS });
+  } catch (error) {
+    if (!(error instanceof NetError)) throw error;
+    complain(runtime.host, `Error: Unable to connect to ${addressText(address)}: ${error.message}`);
+    return "failed";
+  }
+}
+
+function sentText(sent: number, left: number): string {
+  const rest = left === 0 ? "" : `; ${left} were decoded already or came from no TCP source: they can be listed only`;
+  return `${sent} sent again${rest}\n`;
+}
+
+function line(letter: DeadLetter): string {
+  const { atMs, worker, stage, during, key, error, bytes, value, unfit } = letter;
+  const of = key === null ? "" : `, key ${JSON.stringify(printable(key, 64))}`;
+  const what =
+    bytes !== null
+      ? `${bytes.length} bytes ${printable(new TextDecoder().decode(bytes.subarray(0, SHOWN_MAX)), SHOWN_MAX)}`
+      : unfit !== null
+        ? `no record: ${printable(unfit)}`
+        : printable(jsonText(jsonOfValue(value)), SHOWN_MAX);
+  return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}\n`;
+}
+
+function json({ bytes, value, ...letter }: DeadLetter): string {
+  const base64 = bytes === null ? null : base64Of(bytes);
+  const shown = bytes !== null || letter.unfit !== null ? {} : { value: jsonOfValue(value) };
+  return `${jsonText({ ...letter, at: timeText(letter.atMs), bytes: base64, ...shown })}\n`;
+}
+
+function base64Of(bytes: Uint8Array): string {
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary);
+}
+
+function timeText(ms: number): string {
+  return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : `${ms} ms`;
+}
