@@ -5,7 +5,8 @@
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { Prng } from "../base/prng.ts";
-import { CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE } from "../store/folders.ts";
+import { isDeadLettersName } from "../store/dead_letter_file.ts";
+import { baseOf, CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE } from "../store/folders.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
@@ -283,12 +284,14 @@ export class SimulatedCluster {
     return removing || this.savedClusterId(INITIALIZER) === null;
   }
 
-  /** What the worker has saved. */
+  /** What the worker has saved to come back with. (Dead letters, of what strangers send, stay when a cluster is gone.) */
   filesOf(name: WorkerName): string[] {
     return this.machines
       .get(name)!
       .disk.paths()
-      .filter((path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/"));
+      .filter(
+        (path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/") && !isDeadLettersName(baseOf(path)),
+      );
   }
 
   /** Somebody reads the output of each worker while it comes. */
