@@ -73,6 +73,8 @@ test("O-FAILCLEAR fails on a worker that goes on with saved information that has
 });
 
 test("O-MEM fails on a worker that waits for ever more timers", async () => {
-  const text = await judged(oTimers, QUIET, ({ samples }) => void (samples[1] = { ...samples[1]!, timers: 400 }));
+  const text = await judged(oTimers, QUIET, ({ samples }) => {
+    samples[1] = { ...samples[1]!, timers: 400 };
+  });
   assert.match(text, /waits for 400 timers, 40 is the most/);
 });
