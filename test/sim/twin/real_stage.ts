@@ -306,7 +306,7 @@ class RealMachine implements StageMachine {
   readonly name: string;
   readonly ip: string;
   readonly disk: RealDisk;
-  readonly powered = true;
+  #powered = true;
   #wallOffsetMs = 0;
   readonly #start: (main: (runtime: Runtime) => unknown) => EnvironmentProcess;
   readonly #clockSet: (offsetMs: Millis) => void;
@@ -332,6 +332,10 @@ class RealMachine implements StageMachine {
     return process;
   }
 
+  get powered(): boolean {
+    return this.#powered;
+  }
+
   get wallOffsetMs(): Millis {
     return this.#wallOffsetMs;
   }
@@ -341,14 +345,22 @@ class RealMachine implements StageMachine {
     this.#clockSet(offsetMs);
   }
 
-  powerOn(): void {}
+  powerOn(): void {
+    this.#powered = true;
+  }
 
-  powerLoss(): never {
-    throw new Error("Power cannot be cut from a real machine");
+  /** Of the environment's machines; nothing is lost from a real disk. */
+  powerLoss(): void {
+    this.#powered = false;
+    this.#killAll();
   }
 
   close(): void {
-    for (const process of this.#processes) if (process.alive) process.kill();
+    this.#killAll();
     this.disk.close();
+  }
+
+  #killAll(): void {
+    for (const process of this.#processes) if (process.alive) process.kill();
   }
 }
