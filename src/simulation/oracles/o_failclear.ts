@@ -36,6 +36,8 @@ const DISTURBING: readonly FaultKind[] = [
   "kill_all",
   "power_loss",
   "power_loss_all",
+  "rot",
+  "lose_state",
 ];
 /** Lines of level error that are not about this process coming to its end. */
 const OTHER_ERRORS =
@@ -171,7 +173,7 @@ function isDisturbed(process: ProcessRecord, { faults, timeMs: nowMs }: Observat
     const hit = (scenario.faults[index] as { readonly worker?: string }).worker;
     if (effect === "" || !DISTURBING.includes(kind) || (hit !== undefined && hit !== worker)) return false;
     // What was armed before may come at any time later.
-    const isArmed = kind.startsWith("fail_");
+    const isArmed = kind.startsWith("fail_") || kind === "rot" || kind === "lose_state";
     return timeMs <= (endedMs ?? nowMs) && (isArmed || untilMs >= startedMs);
   });
 }

@@ -53,7 +53,8 @@ function capsOf(scenario: Scenario): Caps {
   const descriptorsAtRest = ALONE + listeners + 1 + LINKS * (scenario.workers - 1);
   const strangers = 2 * limits.strangers + limits.externalConnections + listeners * limits.sourceConnections;
   return {
-    unackedBytes: Math.min(limits.linkUnackedBytes, credit) + onTop,
+    // What a record becomes behind one exchange goes on to the next in the same call, to the same peer as well.
+    unackedBytes: Math.min(limits.linkUnackedBytes, credit) + exchanges * onTop,
     heldBytes: credit + onTop,
     // On a new connection all that is not committed waits again.
     queuedBytes: limits.sinkQueueBytes + onTop + (suite.commits === true ? KEPT_BYTES_MAX : 0),
