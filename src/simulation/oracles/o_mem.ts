@@ -9,7 +9,7 @@
 import { NETWORK_DEFAULTS } from "../../runtime/virtual/network.ts";
 import { DEFAULT_LIMITS } from "../../worker/config.ts";
 import type { Observation, Sample } from "../observation.ts";
-import type { Scenario } from "../scenario.ts";
+import type { Fault, Scenario } from "../scenario.ts";
 import { SUITE } from "../suite.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
 
@@ -115,13 +115,15 @@ function check(observation: Observation, scenario: Scenario): Violation[] {
   const violations = during(observation, scenario)();
   const { descriptorsAtRest } = capsOf(scenario);
   const barriers = scenario.checkpointMs === undefined ? 0 : EXCHANGES[scenario.application] * BARRIER_BYTES;
-  const { atRest, samples, strangers, ending } = observation;
+  const { atRest, samples, faults, ending } = observation;
   for (const { worker, process, descriptors } of atRest) {
     const say = (text: string): void =>
       void violations.push({ oracle: "O-MEM", timeMs: ending!.quietMs!, text: `${worker}, at rest: ${text}` });
     // A source lets its clients be as slow as they like.
-    const lingering = strangers
-      .filter((stranger) => stranger.worker === worker && stranger.openedMs + STRANGER_MS > ending!.quietMs!)
+    const lingering = faults
+      .filter(({ kind, timeMs }) => kind === "stranger" && timeMs + STRANGER_MS > ending!.quietMs!)
+      .map(({ index }) => scenario.faults[index] as Fault & { readonly do: "stranger" })
+      .filter((stranger) => stranger.worker === worker)
       .reduce((sum, { what }) => sum + (what === "flood" ? FLOOD : 1), 0);
     if (descriptors !== null && descriptors > descriptorsAtRest + lingering) {
       say(`it holds ${descriptors} sockets and files, and ${descriptorsAtRest} when it begins`);
