@@ -63,6 +63,7 @@ export const CONVERGE_MS: Millis = 30_000;
  * lost its power (`LAST_WORD_MS` in `environment/sender.ts`), which is the environment's time and not the cluster's.
  */
 const QUIET_MS: Millis = 180_000;
+const ONE_BY_ONE_MS: Millis = 900_000;
 const STOP_MS: Millis = 15_000;
 /** After so long an operator gives up, and what it asked for does not happen any more. */
 const COMMAND_MS: Millis = 21_000;
@@ -218,7 +219,10 @@ class Run {
     if (!(await this.#untilMoved(() => this.#still(), CONVERGE_MS, patient))) return;
     ending.probedMs = world.now();
     const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
-    if (!(await this.#untilMoved(() => this.#cluster.inputDone, QUIET_MS + paceMs))) return;
+    // Where one record at a time may be on its way, and its output is seen with a checkpoint only, a thousand take minutes.
+    const oneByOne = (this.#scenario.limits?.exchangeCreditBytes ?? Number.POSITIVE_INFINITY) < 1_000;
+    const quietMs = oneByOne && this.#scenario.checkpointMs !== undefined ? ONE_BY_ONE_MS : QUIET_MS;
+    if (!(await this.#untilMoved(() => this.#cluster.inputDone, quietMs + paceMs))) return;
     this.#movedMs = world.now();
     if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
     ending.quietMs = world.now();

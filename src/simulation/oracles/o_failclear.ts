@@ -41,7 +41,7 @@ const DISTURBING: readonly FaultKind[] = [
 ];
 /** Lines of level error that are not about this process coming to its end. */
 const OTHER_ERRORS =
-  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_lost|state_stale|output_.*|input_.*)$/;
+  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_lost|state_stale|output_.*|input_.*|remove_failed)$/;
 
 /** Which status goes with which code. A code that is in no class is documented nowhere. */
 const CLASSES: readonly (readonly [RegExp, number])[] = [
@@ -59,7 +59,7 @@ const CLASSES: readonly (readonly [RegExp, number])[] = [
   ],
   [/^(application|build|cluster|fingerprint|protocol_version)_differs$/, EXIT.identity],
   [/^(cluster_full|name_taken|superseded)$/, EXIT.identity],
-  [/^(save|remove|decision|state|state_log|leaving|output)_failed$/, EXIT.storage],
+  [/^(save|remove|decision|state|state_log|leaving|output|dead_letters)_failed$/, EXIT.storage],
   [/^output_(in_use|not_empty|exists|full|io|not_found|not_folder|other|permission|read_only|too_many_files)$/, 11],
   [/^input_(full|io|not_a_file|not_found|not_folder|other|permission|read_only|too_large|too_many_files)$/, 11],
   [/^(input|output)_/, EXIT.outside],
