@@ -41,7 +41,7 @@ const DISTURBING: readonly FaultKind[] = [
 ];
 /** Lines of level error that are not about this process coming to its end. */
 const OTHER_ERRORS =
-  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_lost|state_stale|output_.*|input_.*|remove_failed)$/;
+  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_lost|state_stale|output_.*|input_.*|remove_failed|sink_files_failing)$/;
 
 /** Which status goes with which code. A code that is in no class is documented nowhere. */
 const CLASSES: readonly (readonly [RegExp, number])[] = [
