@@ -361,6 +361,14 @@ export class FaultPlan {
     if (this.#cluster.running(worker)) return "";
     const { disk } = this.#cluster.machines.get(worker)!;
     const restored: string[] = [];
+    const lost = this.#lost.get(worker);
+    if (lost !== undefined) {
+      // First, since it may have rotted before it was lost: all of what it had, and nothing of what came since.
+      for (const path of this.#stateFiles(worker)) disk.take(path);
+      for (const [path, content] of lost) disk.put(path, content);
+      restored.push(...lost.keys());
+      this.#lost.delete(worker);
+    }
     for (const { path, original, rotten } of (this.#rotten.get(worker) ?? []).reverse()) {
       const now = disk.peek(path);
       if (now === null || now.length < rotten.length || rotten.some((byte, i) => byte !== now[i])) continue;
@@ -370,14 +378,6 @@ export class FaultPlan {
       restored.push(path);
     }
     this.#rotten.delete(worker);
-    const lost = this.#lost.get(worker);
-    if (lost !== undefined) {
-      // All of what it had, and nothing of what came since.
-      for (const path of this.#stateFiles(worker)) disk.take(path);
-      for (const [path, content] of lost) disk.put(path, content);
-      restored.push(...lost.keys());
-      this.#lost.delete(worker);
-    }
     return restored.join(" ");
   }
 

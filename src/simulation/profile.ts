@@ -146,7 +146,9 @@ function drawNetwork(prng: Prng): Partial<NetworkOptions> {
   if (prng.chance(4)) network.cutOneIn = pick(prng, [1, 2, 1_000]);
   if (prng.chance(3)) {
     // A window of a few bytes moves once in a round trip: with a slow network nothing would come through.
-    const sizes = network.latencyMaxMs === undefined ? [64, 500, 4_096, 65_536] : [2_000, 4_096, 65_536];
+    const steady = network.latencyMaxMs === undefined ? [64, 500, 4_096, 65_536] : [2_000, 4_096, 65_536];
+    // Where a round trip takes a second now and then, even these would let through less than is sent.
+    const sizes = network.slowOneIn === undefined ? steady : [65_536];
     network.sendBufferBytes = pick(prng, sizes);
     network.receiveBufferBytes = pick(prng, sizes);
   }

@@ -19,6 +19,8 @@ export const oMem: Oracle = { id: "O-MEM", check, during };
 const READ_BYTES_MAX = 64 * 1024;
 /** So much larger is a short record in a batch of its own, or as a line of four numbers, than as it came in. */
 const GROWTH = 12;
+/** Credit counts batches; what is not acknowledged counts their frames too, which are a third more for a batch of one record. */
+const FRAMED = 1.5;
 /** Of a worker with neither peers, nor sources, nor a sink: the lock of its folder, listeners for peers and for tools. */
 const ALONE = 4;
 /** One that is being given up, and one in its place; that many for each link while it is made anew. */
@@ -57,7 +59,7 @@ function capsOf(scenario: Scenario): Caps {
   const strangers = 2 * limits.strangers + limits.externalConnections + listeners * limits.sourceConnections;
   return {
     // What a record becomes behind one exchange goes on to the next in the same call, to the same peer as well.
-    unackedBytes: Math.min(limits.linkUnackedBytes, credit) + exchanges * onTop,
+    unackedBytes: Math.min(limits.linkUnackedBytes, credit * FRAMED) + exchanges * onTop,
     heldBytes: credit + onTop,
     // On a new connection all that is not committed waits again.
     queuedBytes: limits.sinkQueueBytes + onTop + (suite.commits === true ? KEPT_BYTES_MAX : 0),
