@@ -144,6 +144,38 @@ function windowModel(key: string, values: readonly number[]): string[] {
   return values.map((_, i) => `${key} ${[i - 3, i - 2, i - 1, i].map((at) => values[at] ?? 0).join(" ")}`);
 }
 
+/** The windows of one state a key, and what is known of such an application. */
+const ONE_STATE = {
+  path: (key: string) => [key],
+  stateKeys: (key: string) => [key],
+  outputKey: (key: string) => key,
+  inputKey: (key: string) => key,
+  ordered: true,
+  windows: true,
+  model: windowModel,
+};
+
+/** Two states on the way, mostly on different workers: the second has keys of its own, one for each of the first. */
+function twoStates(records: Stream<NumberedRecord>, watch: WatchStage) {
+  return records
+    .keyBy((record) => record.key)
+    .toStateful("first", lastFour(watch(0)))
+    .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
+    .keyBy((record) => record.key)
+    .toStateful("second", lastFour(watch(1)))
+    .to("line", windowLine);
+}
+
+const TWO_STATES = {
+  path: (key: string) => [key, `${key}'`],
+  stateKeys: (key: string) => [key, `${key}'`],
+  outputKey: (key: string) => `${key}'`,
+  inputKey: (key: string) => key.slice(0, -1),
+  ordered: true,
+  windows: true,
+  model: (key: string, values: readonly number[]) => windowModel(`${key}'`, values),
+};
+
 const LAST_FOUR: SuiteApplication = {
   name: "last_four",
   sources: ["numbers"],
@@ -155,39 +187,17 @@ const LAST_FOUR: SuiteApplication = {
         .to("line", windowLine)
         .toSink(lines()),
     ),
-  path: (key) => [key],
-  stateKeys: (key) => [key],
-  outputKey: (key) => key,
-  inputKey: (key) => key,
+  ...ONE_STATE,
   files: false,
-  ordered: true,
-  windows: true,
-  model: windowModel,
 };
 
-/** The second stage has keys of its own, one for each of the first. */
 const TWO_HOPS: SuiteApplication = {
   name: "two_hops",
   sources: ["numbers"],
   build: (_shape, watch = UNWATCHED) =>
-    application("Two hops", () =>
-      numberedSource("numbers")
-        .keyBy((record) => record.key)
-        .toStateful("first", lastFour(watch(0)))
-        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
-        .keyBy((record) => record.key)
-        .toStateful("second", lastFour(watch(1)))
-        .to("line", windowLine)
-        .toSink(lines()),
-    ),
-  path: (key) => [key, `${key}'`],
-  stateKeys: (key) => [key, `${key}'`],
-  outputKey: (key) => `${key}'`,
-  inputKey: (key) => key.slice(0, -1),
+    application("Two hops", () => twoStates(numberedSource("numbers"), watch).toSink(lines())),
+  ...TWO_STATES,
   files: false,
-  ordered: true,
-  windows: true,
-  model: (key, values) => windowModel(`${key}'`, values),
 };
 
 const MERGE_TWO: SuiteApplication = {
@@ -202,14 +212,8 @@ const MERGE_TWO: SuiteApplication = {
         .to("line", windowLine)
         .toSink(lines()),
     ),
-  path: (key) => [key],
-  stateKeys: (key) => [key],
-  outputKey: (key) => key,
-  inputKey: (key) => key,
+  ...ONE_STATE,
   files: false,
-  ordered: true,
-  windows: true,
-  model: windowModel,
 };
 
 /** Order is lost on the way; the count and the sum of what a key has seen are not. */
@@ -268,14 +272,8 @@ const GENERATED: SuiteApplication = {
         .to("line", windowLine)
         .toSink(lines()),
     ),
-  path: (key) => [key],
-  stateKeys: (key) => [key],
-  outputKey: (key) => key,
-  inputKey: (key) => key,
+  ...ONE_STATE,
   files: false,
-  ordered: true,
-  windows: true,
-  model: windowModel,
 };
 
 /** Each worker makes its own input, two states are on the way, and what comes out counts at a sink that commits in two phases. */
@@ -284,24 +282,13 @@ const TWO_PHASE: SuiteApplication = {
   sources: [],
   build: ({ keys, messages }, watch = UNWATCHED) =>
     application("Two phases", () =>
-      source("numbers", generatedNumbers(keys, messages))
-        .keyBy((record) => record.key)
-        .toStateful("first", lastFour(watch(0)))
-        .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
-        .keyBy((record) => record.key)
-        .toStateful("second", lastFour(watch(1)))
-        .to("line", windowLine)
-        .toSink(connectorSink({ encode: (line) => `${line}\n` })),
+      twoStates(source("numbers", generatedNumbers(keys, messages)), watch).toSink(
+        connectorSink({ encode: (line) => `${line}\n` }),
+      ),
     ),
-  path: (key) => [key, `${key}'`],
-  stateKeys: (key) => [key, `${key}'`],
-  outputKey: (key) => `${key}'`,
-  inputKey: (key) => key.slice(0, -1),
+  ...TWO_STATES,
   files: false,
   commits: true,
-  ordered: true,
-  windows: true,
-  model: (key, values) => windowModel(`${key}'`, values),
 };
 
 /** Is its output exactly once, and in `Observation.visible`? */
@@ -309,16 +296,10 @@ export function isExact(suite: SuiteApplication): boolean {
   return suite.files || suite.commits === true;
 }
 
-/** Two states on the way, on different workers. */
 function twoStatesToFiles(records: Stream<NumberedRecord>, watch: WatchStage) {
-  return records
-    .keyBy((record) => record.key)
-    .toStateful("first", lastFour(watch(0)))
-    .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
-    .keyBy((record) => record.key)
-    .toStateful("second", lastFour(watch(1)))
-    .to("line", windowLine)
-    .toSink(fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` }));
+  return twoStates(records, watch).toSink(
+    fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` }),
+  );
 }
 
 /** From a file of each machine to files of each machine, with two states on the way: nothing is lost or doubled. */
@@ -335,14 +316,8 @@ const TRANSFERS: SuiteApplication = {
         watch,
       ),
     ),
-  path: (key) => [key, `${key}'`],
-  stateKeys: (key) => [key, `${key}'`],
-  outputKey: (key) => `${key}'`,
-  inputKey: (key) => key.slice(0, -1),
+  ...TWO_STATES,
   files: true,
-  ordered: true,
-  windows: true,
-  model: (key, values) => windowModel(`${key}'`, values),
 };
 
 export const PROGRAM_SOURCE = "records";

@@ -158,6 +158,47 @@ test("shutdown is exit 1 with one sentence: nobody listens, somebody else's port
   );
 });
 
+test("shutdown --keep asks for that, and never in the original's way, which would remove the files", async () => {
+  await withWorker(
+    () => {},
+    async (address, requests) => {
+      const { status, err } = await runMain(["shutdown", "--keep", address, "--timeout", "4"]);
+      assert.equal(status, 1, err);
+      assert.deepEqual(requests, [{ id: 1007, text: "" }]);
+    },
+  );
+});
+
+test("checkpoint waits for the answer: exit 0 with its number, 1 with why there is none", async () => {
+  const answers = [
+    [{ epoch: 12, reason: "" }, 0, /^Checkpoint 12 is complete\n$/],
+    [{ epoch: 0, reason: "the cluster recovers" }, 1, /^Error: [^\n]* took no checkpoint: the cluster recovers\n$/],
+    [{ epoch: "12" }, 1, /^Error: [^\n]* is none to what was asked\n$/],
+  ] as const;
+  for (const [body, expected, text] of answers) {
+    await withWorker(
+      (_request, socket) => void socket.write(frame(1006, JSON.stringify(body))),
+      async (address, requests) => {
+        const { status, out, err } = await runMain(["checkpoint", address]);
+        assert.equal(status, expected, err);
+        assert.match(out + err, text);
+        assert.deepEqual(requests, [{ id: 1005, text: "" }]);
+      },
+    );
+  }
+  await withWorker(
+    (_request, socket) => socket.end(),
+    async (address) => {
+      const { status, err } = await runMain(["checkpoint", address]);
+      assert.equal(status, 1);
+      assert.match(err, /^Error: Cannot tell whether a checkpoint was taken [^\n]*\n$/);
+    },
+  );
+  assert.equal((await runMain(["checkpoint"])).status, 2);
+  assert.equal((await runMain(["checkpoint", "127.0.0.1:1", "--timeout", "soon"])).status, 2);
+  assert.equal((await runMain(["checkpoint", await freeAddress()])).status, 1);
+});
+
 test("shutdown without an argument is its usage, exit 2; a wrong address too", async () => {
   const bare = await runMain([], { calledAs: "cluster_shutdown" });
   assert.equal(bare.status, 2);

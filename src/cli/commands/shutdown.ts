@@ -1,10 +1,11 @@
 import { EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Host, Millis, Runtime } from "../../runtime/runtime.ts";
-import { ExternalClient, ExternalError } from "../external_client.ts";
-import { integerOf, isGiven, parseAddress, refuseUnknown } from "../options.ts";
-import { complain, print } from "../terminal.ts";
+import { type ExternalClient, ExternalError } from "../external_client.ts";
+import { integerOf, isGiven } from "../options.ts";
+import { print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
+import { withWorkerAt } from "../worker_address.ts";
 
 /** A worker of ours begins to report at once. One that is silent for so long is asked in the original's way as well. */
 const FIRST_REPORT_MS = 3_000;
@@ -27,24 +28,11 @@ export const shutdown = defineTool({
   ],
   examples: ["127.0.0.1:7002"],
   takesWords: true,
-  async run(parsed, { runtime, program }) {
-    const [where, ...more] = parsed.words;
-    if (where === undefined) {
-      complain(
-        runtime.host,
-        `Usage: ${program} HOST:PORT\n\nHOST:PORT is the --external address of any worker; see ${program} --help`,
-      );
-      return EXIT.usage;
-    }
-    refuseUnknown({ ...parsed, words: more }, []);
-    const address = parseAddress(program, where, "connect");
+  async run(parsed, invocation) {
     const timeoutMs = (integerOf(parsed, "timeout", { min: 1, max: 86_400 }) ?? TIMEOUT_S) * 1_000;
-    const client = await ExternalClient.connect(runtime, address, "Unable to connect");
-    try {
-      return await stopCluster(runtime, client, isGiven(parsed, "keep"), timeoutMs);
-    } finally {
-      client.close();
-    }
+    return withWorkerAt(parsed, invocation, (client) =>
+      stopCluster(invocation.runtime, client, isGiven(parsed, "keep"), timeoutMs),
+    );
   },
 });
 
