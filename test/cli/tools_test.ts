@@ -173,6 +173,7 @@ test("checkpoint waits for the answer: exit 0 with its number, 1 with why there 
   const answers = [
     [{ epoch: 12, reason: "" }, 0, /^Checkpoint 12 is complete\n$/],
     [{ epoch: 0, reason: "the cluster recovers" }, 1, /^Error: [^\n]* took no checkpoint: the cluster recovers\n$/],
+    [null, 1, /^Error: [^\n]* is none to what was asked\n$/],
     [{ epoch: "12" }, 1, /^Error: [^\n]* is none to what was asked\n$/],
   ] as const;
   for (const [body, expected, text] of answers) {

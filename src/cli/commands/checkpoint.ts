@@ -47,7 +47,10 @@ async function takeCheckpoint(host: Host, client: ExternalClient, timeoutS: numb
 }
 
 function readAnswer(answer: { readonly kind: string; readonly body?: unknown }): { epoch: number; reason: string } {
-  const { epoch, reason } = (answer.kind === "checkpoint_response" ? answer.body : {}) as Record<string, unknown>;
+  const { epoch, reason } = ((answer.kind === "checkpoint_response" ? answer.body : null) ?? {}) as Record<
+    string,
+    unknown
+  >;
   if (Number.isSafeInteger(epoch) && typeof reason === "string") return { epoch: epoch as number, reason };
   throw new ExternalError("not_a_worker", `The answer, ${printable(answer.kind)}, is none to what was asked`);
 }

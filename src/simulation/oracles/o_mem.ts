@@ -7,9 +7,9 @@
  * one batch, in the form that it has where it waits.
  */
 import { NETWORK_DEFAULTS } from "../../runtime/virtual/network.ts";
-import { DEFAULT_LIMITS } from "../../worker/config.ts";
+import { DEFAULT_LIMITS, DEFAULT_TIMING } from "../../worker/config.ts";
 import type { Observation, Sample } from "../observation.ts";
-import type { Fault, FaultKind, Scenario } from "../scenario.ts";
+import type { Fault, Scenario } from "../scenario.ts";
 import { SUITE } from "../suite.ts";
 import { type Oracle, REPORTED_MAX, type Violation } from "./oracle.ts";
 
@@ -29,7 +29,8 @@ const LINKS = 3;
 const STRANGER_MS = 61_000;
 const FLOOD = 80;
 
-const HALF_OPEN: readonly FaultKind[] = ["power_loss", "power_loss_all", "partition", "isolate", "blackhole"];
+/** A handshake that the other end has left, or never hears of, is over by then. */
+const HANDSHAKE_MS = DEFAULT_TIMING.handshakeMs + 3_000;
 
 /** Output that is kept for a sink that commits in two phases. */
 const KEPT_BYTES_MAX = 64 << 20;
@@ -121,7 +122,7 @@ function check(observation: Observation, scenario: Scenario): Violation[] {
   const violations = during(observation, scenario)();
   const { descriptorsAtRest } = capsOf(scenario);
   const barriers = scenario.checkpointMs === undefined ? 0 : EXCHANGES[scenario.application] * BARRIER_BYTES;
-  const { atRest, samples, faults, ending } = observation;
+  const { atRest, samples, faults, processes, ending } = observation;
   for (const { worker, process, descriptors } of atRest) {
     const say = (text: string): void =>
       void violations.push({ oracle: "O-MEM", timeMs: ending!.quietMs!, text: `${worker}, at rest: ${text}` });
@@ -131,8 +132,11 @@ function check(observation: Observation, scenario: Scenario): Violation[] {
       .map(({ index }) => scenario.faults[index] as Fault & { readonly do: "stranger" })
       .filter((stranger) => stranger.worker === worker)
       .reduce((sum, { what }) => sum + (what === "flood" ? FLOOD : 1), 0);
-    // The end of a connection to a machine that lost its power, or was cut off, is never seen: one each may stay half open.
-    const halfOpen = faults.filter(({ kind }) => HALF_OPEN.includes(kind)).length;
+    // One on each channel for every process that died a moment ago in the middle of one.
+    const halfOpen =
+      processes.filter(
+        ({ endedMs }) => endedMs !== null && endedMs <= ending!.quietMs! && endedMs > ending!.quietMs! - HANDSHAKE_MS,
+      ).length * 2;
     if (descriptors !== null && descriptors > descriptorsAtRest + lingering + halfOpen) {
       say(`it holds ${descriptors} sockets and files, and ${descriptorsAtRest} when it begins`);
     }
