@@ -548,9 +548,12 @@ export class Worker {
       this.#hooks.reached("leave.files_removed");
     } catch (error) {
       const failure = error instanceof TammarError ? error : null;
-      this.#log.error(
+      // Who leaves with an error has one: what else goes wrong on the way out is said beside it.
+      const say = end === EXIT.done ? this.#log.error : this.#log.warn;
+      say.call(
+        this.#log,
         failure?.code ?? "leaving_failed",
-        failure?.message ?? `The worker could not leave in order: ${String(error)}`,
+        failure?.message ?? `The worker could not leave in order: ${String(error)}. Its files stay as they are.`,
       );
       if (end === EXIT.done) end = failure?.exitStatus ?? EXIT.failed;
     }

@@ -9,7 +9,8 @@
  *
  * A question goes to one worker and is answered from what that one knows: that the cluster stops may reach another one later.
  * A worker that leaves, for a stop or for an error, takes no further request, and closes connections in order all the same:
- * whoever asked it meanwhile for something without an answer does not know whether it was done.
+ * whoever asked it meanwhile for something without an answer does not know whether it was done. So it is with one that is killed
+ * meanwhile: a connection on which nothing was left unread is closed in order by the system.
  */
 import { EXIT } from "../../base/errors.ts";
 import type { Millis } from "../../runtime/runtime.ts";
@@ -203,12 +204,13 @@ class History {
       if (entry.worker !== worker) return `it was done at ${entry.worker}`;
     }
     if (outcome !== "answer" || done.length === times) return null;
-    const mayHaveLeft = this.#candidates(command, endedMs!).some(
+    const mayHaveGone = this.#candidates(command, endedMs!).some(
       ({ stopsMs, process, ...life }) =>
         stopsMs <= endedMs! ||
+        life.endedMs <= endedMs! ||
         (process.cause === "exit" && process.status !== EXIT.done && life.endedMs <= endedMs! + LEAVING_MS),
     );
-    return mayHaveLeft ? null : `it was taken, and done ${done.length} of ${times} times`;
+    return mayHaveGone ? null : `it was taken, and done ${done.length} of ${times} times`;
   }
 
   /** For each question: who stops, how each has stopped, and whether all is well; then nothing. */
