@@ -17,8 +17,8 @@ export interface SourceConnector {
   open(): void;
   /** What was blocked may be free again. */
   resume(): void;
-  /** No more input. What was taken in whole is handed on first. */
-  close(): void;
+  /** No more input. What was read whole is handed on first, or, without `takeHeld`, dropped. */
+  close(takeHeld: boolean): void;
   status(): ConnectorStatus;
   readonly checkpoints?: SourceCheckpoints;
 }

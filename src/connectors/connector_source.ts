@@ -155,7 +155,7 @@ export class ConnectorSourceConnector implements SourceConnector {
     for (const connection of this.#connections) this.#go(connection);
   }
 
-  close(): void {
+  close(takeHeld: boolean): void {
     if (this.#closed) {
       for (const { conn, cancelTimer } of [...this.#connections, ...this.#lingering]) {
         cancelTimer?.();
@@ -168,7 +168,7 @@ export class ConnectorSourceConnector implements SourceConnector {
     this.#listener?.close();
     for (const connection of [...this.#connections]) {
       // What was held is taken in: it was read, so the client believes it arrived.
-      if (this.#open && connection.held !== null) this.#deliver(connection, connection.held);
+      if (takeHeld && this.#open && connection.held !== null) this.#deliver(connection, connection.held);
       connection.held = null;
     }
     this.#closed = true;

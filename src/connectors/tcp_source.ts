@@ -140,13 +140,13 @@ export class TcpSourceConnector implements SourceConnector {
     for (const connection of this.#connections) this.#go(connection);
   }
 
-  /** No more input: what was read whole has been handed on, pieces of frames are dropped. */
-  close(): void {
+  /** No more input: pieces of frames are dropped. */
+  close(takeHeld: boolean): void {
     this.#closed = true;
     this.#listener?.close();
     for (const connection of this.#connections) {
       // What was held is taken in: it was read, so the client believes it arrived.
-      if (connection.held !== null) this.#deliver(connection, connection.held);
+      if (takeHeld && connection.held !== null) this.#deliver(connection, connection.held);
       connection.held = null;
       connection.conn.abort();
     }

@@ -182,7 +182,14 @@ export class Checkpoints {
     this.#aligner = new Aligner(plan.exchanges, this.#peers, 0);
     this.#lastCompleteMs = this.#now();
     this.#stillSinceMs = this.#now();
+    const gateClosed = () => {
+      if (this.#phase === "recovering") return "for_a_recovery";
+      return this.#aligner.aligning === 0 ? null : "for_a_cut";
+    };
     shell.gate = {
+      get closed() {
+        return gateClosed();
+      },
       holds: (from, exchange) => this.#phase === "recovering" || this.#aligner.holds(from, exchange),
       barrier: (from, exchange, epoch) => this.#align(this.#aligner.barrier(from, exchange, epoch)),
     };

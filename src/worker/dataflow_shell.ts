@@ -56,11 +56,16 @@ export interface BatchLinks {
 
 /** Who decides what is held back for a barrier: the checkpoints (`checkpointing.ts`). */
 export interface BarrierGate {
+  /**
+   * Sources must hand on nothing: between a barrier and its cut it would be behind the barrier, and within the position that
+   * is saved; in a recovery it would go into state that is being restored.
+   */
+  readonly closed: "for_a_cut" | "for_a_recovery" | null;
   holds(from: WorkerName, exchange: number): boolean;
   barrier(from: WorkerName, exchange: number, epoch: Epoch): void;
 }
 
-const OPEN_GATE: BarrierGate = { holds: () => false, barrier: () => {} };
+const OPEN_GATE: BarrierGate = { closed: null, holds: () => false, barrier: () => {} };
 
 /** Where sources and sinks of a worker stand at a cut; plain data, by source name and by sink id. */
 export interface Positions {
@@ -107,6 +112,7 @@ interface Input {
 interface Drain {
   readonly peers: Set<WorkerName>;
   readonly cancelDeadline: () => void;
+  sourcesClosed: boolean;
   sinksEnded: boolean;
 }
 
@@ -395,8 +401,8 @@ export class DataflowShell {
         if (this.#drain !== "done") this.#report();
       }),
     );
-    this.#drain = { peers: new Set(this.#dataflow === null ? [] : peers), cancelDeadline, sinksEnded: false };
-    for (const { connector } of this.#inputs) connector.close();
+    const waitedFor = new Set(this.#dataflow === null ? [] : peers);
+    this.#drain = { peers: waitedFor, cancelDeadline, sourcesClosed: false, sinksEnded: false };
     this.#lookAgain = true;
   }
 
@@ -404,7 +410,7 @@ export class DataflowShell {
   async close(graceMs: Millis): Promise<void> {
     if (this.#drain !== null && this.#drain !== "done") this.#drain.cancelDeadline();
     this.#drain = "done";
-    for (const { connector } of this.#inputs) connector.close();
+    this.#closeSources();
     const closing = this.#sinks.map((sink) => sink.close(graceMs));
     for (const closed of closing) await closed;
     await this.deadLetters?.close();
@@ -623,6 +629,12 @@ export class DataflowShell {
     const drain = this.#drain;
     if (drain === null || drain === "done") return;
     const { plan } = this.#options;
+    if (!drain.sourcesClosed) {
+      // The cut is a matter of moments, and what was read goes on behind it.
+      if (this.gate.closed === "for_a_cut") return;
+      drain.sourcesClosed = true;
+      this.#closeSources();
+    }
     if (this.#dataflow !== null) {
       let changed = true;
       while (changed) {
@@ -648,6 +660,10 @@ export class DataflowShell {
     this.#report();
   }
 
+  #closeSources(): void {
+    for (const { connector } of this.#inputs) connector.close(this.gate.closed === null);
+  }
+
   #sendEnd(to: WorkerName, exchange: number): void {
     const { endSentTo } = this.#inlets[exchange]!;
     if (endSentTo.has(to)) return;
@@ -664,6 +680,7 @@ export class DataflowShell {
   }
 
   #report(): void {
+    if (this.#drain !== "done" && this.#drain?.sourcesClosed === false) this.#closeSources();
     this.#drain = "done";
     for (const sink of this.#sinks) sink.giveUp?.();
     const { config, drained, plan } = this.#options;

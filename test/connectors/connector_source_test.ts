@@ -308,13 +308,13 @@ test("after close nothing is taken in; the last checkpoint is still acknowledged
   const ended = await bench.client(stream(1n, 10));
   const endless = await bench.client(stream(2n, 100_000));
   assert.ok(await bench.runUntil(() => bench.values.length > 100));
-  bench.source.close();
+  bench.source.close(true);
   const { length } = bench.values;
   await bench.world.runFor(100);
   bench.checkpoint();
   assert.ok(await bench.runUntil(() => ended.finished, 1_000));
   assert.equal(bench.values.length, length);
-  bench.source.close();
+  bench.source.close(true);
   endless.stop();
   await bench.world.runFor(2_000);
   assert.deepEqual([...ended.violations, ...endless.violations], []);
@@ -326,7 +326,7 @@ test("without checkpoints an end of stream is acknowledged at once, and close le
   assert.ok(await bench.runUntil(() => client.finished, 1_000));
   const other = await bench.client(stream(2n, 10, () => false));
   assert.ok(await bench.runUntil(() => bench.values.length === 20, 1_000));
-  bench.source.close();
+  bench.source.close(true);
   assert.ok(await bench.runUntil(() => !other.session?.over && other.connections === 1, 1_000));
   await bench.world.runFor(1_500);
   assert.equal(bench.source.connections, 0);
@@ -434,6 +434,6 @@ test("over real sockets", async () => {
   await running;
   assert.deepEqual(values, expected(1n, 500));
   assert.deepEqual(client.violations, []);
-  source.close();
-  source.close();
+  source.close(true);
+  source.close(true);
 });

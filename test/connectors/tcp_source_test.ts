@@ -306,7 +306,7 @@ test("close() hands on what was read and held back, closes everybody, and takes 
   client.write(join([frame("b"), frame("c"), frame("d").slice(0, 3)]));
   await bench.world.runFor(100);
   assert.deepEqual(bench.frames, ["a"]);
-  bench.source.close();
+  bench.source.close(true);
   assert.deepEqual(bench.frames, ["a", "b", "c"]);
   await bench.until(() => client.lost, "closed");
   bench.blocked = false;
@@ -337,7 +337,7 @@ test("close() hands on a chunk that was read and waits for its turn", async () =
   accept(readyConn([frame("a")], () => {}));
   while (soon.length === 0) await null;
   assert.deepEqual(frames, []);
-  source.close();
+  source.close(true);
   assert.deepEqual(frames, ["a"]);
   for (const run of soon) run();
   assert.deepEqual(frames, ["a"]);
@@ -400,7 +400,7 @@ test("timers fire while clients flood, even when every read completes at once", 
   assert.ok(count > 1_000);
   // Of about 45. The machine may be busy; without turns in between it would be none.
   assert.ok(fired >= 5, `the timer fired ${fired} times`);
-  source.close();
+  source.close(true);
 });
 
 test("timers fire while a client floods a real socket", async () => {
@@ -437,7 +437,7 @@ test("timers fire while a client floods a real socket", async () => {
   }
   assert.equal(count, sent);
   assert.ok(fired >= 5, `the timer fired ${fired} times`);
-  source.close();
+  source.close(true);
 });
 
 test("a rollback says which frames a source has taken in and lost, and a new process goes on counting", async () => {

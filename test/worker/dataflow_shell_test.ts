@@ -6,6 +6,7 @@ import type { Prng } from "../../src/base/prng.ts";
 import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
 import { ByteWriter } from "../../src/wire/byte_writer.ts";
 import { encodeDataBatch } from "../../src/wire/data_batch.ts";
+import { encodeFrame } from "../../src/wire/frame.ts";
 import { ShellWorld, type ShellWorldOptions } from "./shell_world.ts";
 
 const WORDS = ["wallaby", "wombat", "quokka", "koala", "kangaroo", "emu", "echidna", "dingo", "platypus", "possum"];
@@ -495,3 +496,40 @@ test("a peer that comes during the stop gets the ends that it waits for", async 
   assert.ok(late!.drainedAtMs - from < 1_000);
   assert.equal(late!.report!.complete, true);
 });
+
+for (const closed of ["for_a_cut", "for_a_recovery"] as const) {
+  test(`a stop while sources stand still ${closed}: what was read goes on behind it, or not at all`, async () => {
+    const run = await new ShellWorld(17, { workers: 1, application: wordCount }).started();
+    const worker = run.workers[0]!;
+    const gate = { closed: null as typeof closed | null, holds: () => false, barrier: () => {} };
+    const word = encodeFrame(new TextEncoder().encode("emu"));
+    run.world.host("client").startProcess(async ({ net, clock }) => {
+      const conn = await net.connect({ host: worker.name, port: 7010 }, { timeoutMs: 1_000 });
+      await conn.write(word);
+      while (gate.closed === null) await new Promise<void>((resolve) => clock.startTimer(1, resolve));
+      for (let i = 0; i < 99; i++) await conn.write(word);
+    });
+    // The next read is under way by then.
+    await run.until(() => worker.ingested === 1, "the first word is taken in");
+    worker.turn(() => {
+      worker.shell.gate = gate;
+      gate.closed = closed;
+      worker.shell.standStill(true);
+    });
+    await run.world.runFor(100);
+    run.drain();
+    await run.world.runFor(100);
+    assert.equal(worker.ingested, 1);
+    assert.equal(worker.report === null, closed === "for_a_cut");
+    worker.turn(() => {
+      gate.closed = null;
+      worker.shell.standStill(false);
+    });
+    await run.until(() => run.drained, "the stop ends");
+    // One read was under way.
+    assert.ok(closed === "for_a_cut" ? worker.ingested > 1 : worker.ingested === 1);
+    assert.equal(worker.report!.complete, true);
+    await run.world.runFor(100);
+    assert.equal(run.sinks[0]!.lineCount, worker.ingested);
+  });
+}
