@@ -43,6 +43,7 @@ export {
   application,
   type BuildContext,
 } from "./src/api/application.ts";
+export { keyBytes } from "./src/api/byte_key.ts";
 export { type ConnectorSink, type ConnectorSinkSettings, connectorSink } from "./src/api/connector_sink.ts";
 export {
   type ConnectorMessage,
@@ -60,7 +61,7 @@ export {
   generatorSource,
   type StateOf,
 } from "./src/api/generator_source.ts";
-export type { ErrorPolicy, SinkDefinition, SourceDefinition, StateContext } from "./src/api/graph.ts";
+export type { ErrorPolicy, SinkDefinition, SourceDefinition, StateCodec, StateContext } from "./src/api/graph.ts";
 export { type OptionSpec, type OptionSpecs, type OptionValue, type OptionValues, option } from "./src/api/options.ts";
 export { Payload } from "./src/api/payload.ts";
 export {

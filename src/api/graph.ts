@@ -23,12 +23,21 @@ export interface StateContext {
   readonly eventTime: number;
 }
 
+/** How the states of a stage become bytes, and back. */
+export interface StateCodec<S extends object> {
+  /** Called for each changed state at a checkpoint. What it returns is copied: the same array may be returned again. */
+  encode(state: S): Uint8Array;
+  /** Gives back what `encode` was given; `bytes` are its own. */
+  decode(bytes: Uint8Array): S;
+}
+
 export interface StatefulDefinition {
   readonly initial: (key: string) => object;
   readonly apply: (value: unknown, state: object, context: StateContext) => unknown;
   /** What the states look like. Default 1. */
   readonly version?: number;
   readonly migrate?: (state: object, fromVersion: number) => object;
+  readonly codec?: StateCodec<object>;
   readonly onError?: ErrorPolicy;
 }
 
@@ -64,7 +73,7 @@ export interface ExchangeNode {
   readonly kind: "exchange";
   readonly exchange: ExchangeKind;
   /** `key` alone. */
-  readonly keyOf: ((value: unknown) => string) | undefined;
+  readonly keyOf: ((value: unknown) => string | Uint8Array) | undefined;
   readonly input: GraphNode;
 }
 export interface MergeNode {

@@ -16,6 +16,7 @@ import {
   type GraphNode,
   type SinkDefinition,
   type SourceDefinition,
+  type StateCodec,
   type StateContext,
   type StatefulDefinition,
   showType,
@@ -57,6 +58,12 @@ export interface Stateful<T, S extends object, R> {
    * several times, with older states first; it may change what it is given, whose type is for its author to say.
    */
   migrate?(state: unknown, fromVersion: number): S;
+  /**
+   * Makes bytes of a state, and a state of bytes. Without it states are plain data, and encoded as such. With it a state may be
+   * anything that `apply` likes to work on: an instance of a class, a sketch, a message of a schema. Of states of another version
+   * that a codec wrote, `migrate` is given the bytes.
+   */
+  readonly codec?: StateCodec<S>;
   /** What becomes of a record on which `apply` or `initial` threw. Default `dead_letter`. */
   readonly onError?: ErrorPolicy;
 }
@@ -102,9 +109,10 @@ export class Stream<T> {
   /**
    * Sends each record to the worker that owns its key. From here on order is kept for each key.
    *
-   * @param keyOf A text of at most 4,096 UTF-16 code units; the empty one is a key too.
+   * @param keyOf A text of at most 4,096 UTF-16 code units, or as many bytes; the empty one is a key too. Of bytes, stages see
+   *   the text that has a unit for each of them; `keyBytes` makes bytes of it again.
    */
-  keyBy(keyOf: (value: T) => string): KeyedStream<T> {
+  keyBy(keyOf: (value: T) => string | Uint8Array): KeyedStream<T> {
     return new KeyedStream(keyed(this[GRAPH], keyOf));
   }
 
@@ -161,6 +169,10 @@ export class KeyedStream<T> {
       throw new PlanError("definition_invalid", `${where}: version is ${String(stateful.version)}: ${remedy}`);
     }
     if (stateful.migrate !== undefined) checkFunction(where, "migrate", stateful.migrate);
+    if (stateful.codec !== undefined) {
+      checkFunction(where, "codec.encode", stateful.codec?.encode);
+      checkFunction(where, "codec.decode", stateful.codec?.decode);
+    }
     checkErrorPolicy(where, stateful.onError);
     const definition = stateful as unknown as StatefulDefinition;
     return new KeyedStream({ kind: "stateful", name, definition, input: this[GRAPH].use(where) });
@@ -172,7 +184,7 @@ export class KeyedStream<T> {
   }
 
   /** A new key instead of the old one. See `Stream.keyBy`. */
-  keyBy(keyOf: (value: T) => string): KeyedStream<T> {
+  keyBy(keyOf: (value: T) => string | Uint8Array): KeyedStream<T> {
     return new KeyedStream(keyed(this[GRAPH], keyOf));
   }
 
@@ -265,7 +277,7 @@ function keyed(upstream: Upstream, keyOf: unknown): GraphNode {
   return {
     kind: "exchange",
     exchange: "key",
-    keyOf: keyOf as (value: unknown) => string,
+    keyOf: keyOf as (value: unknown) => string | Uint8Array,
     input: upstream.use("keyBy()"),
   };
 }

@@ -6,6 +6,8 @@
  *   E2. Values are checked to be data that can travel whether or not they do (the first ones, then samples), so that an
  *       application that runs on one worker runs on forty.
  */
+
+import { textOfByteKey } from "../api/byte_key.ts";
 import { showType } from "../api/graph.ts";
 import { assert } from "../base/assert.ts";
 import { hashKey, KEY_LENGTH_MAX, keyGroupOf } from "../plan/key_groups.ts";
@@ -85,7 +87,7 @@ abstract class Exchange extends OperatorBase {
 
 /** `keyBy`: each record to the owner of its key. */
 export class KeyExchange extends Exchange {
-  readonly #keyOf: (value: unknown) => string;
+  readonly #keyOf: (value: unknown) => string | Uint8Array;
 
   constructor(exchange: PlannedExchange, hooks: DataflowHooks, next: Operator, check: CheckValue) {
     super(exchange, hooks, next, check);
@@ -103,8 +105,9 @@ export class KeyExchange extends Exchange {
     while (i < count) {
       try {
         for (; i < count; i++) {
-          const key = keyOf(values[i]);
-          if (typeof key !== "string" || key.length > KEY_LENGTH_MAX) throw unfitKey(key);
+          const given = keyOf(values[i]);
+          const key = typeof given === "string" ? given : ofBytes(given);
+          if (key.length > KEY_LENGTH_MAX) throw unfitKey(key);
           keys[at] = key;
           hashes[at] = hashKey(key);
           if (at !== i) {
@@ -197,10 +200,18 @@ export class RebalanceExchange extends Exchange {
   }
 }
 
+function ofBytes(key: unknown): string {
+  if (!(key instanceof Uint8Array) || key.length > KEY_LENGTH_MAX) throw unfitKey(key);
+  return textOfByteKey(key);
+}
+
 function unfitKey(key: unknown): Error {
   if (typeof key === "string") {
     return new RangeError(`The key has ${key.length} UTF-16 code units: at most ${KEY_LENGTH_MAX} are possible`);
   }
+  if (key instanceof Uint8Array) {
+    return new RangeError(`The key has ${key.length} bytes: at most ${KEY_LENGTH_MAX} are possible`);
+  }
   if (key instanceof Promise) return refusePromise("keyBy", key);
-  return new TypeError(`The key is ${showType(key)}: return a text, such as String(id)`);
+  return new TypeError(`The key is ${showType(key)}: return a text, such as String(id), or a Uint8Array`);
 }

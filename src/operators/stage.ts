@@ -7,7 +7,7 @@
  *   G3. Stages never keep a column of a batch that they have handed on.
  */
 
-import type { StateContext, StatefulDefinition } from "../api/graph.ts";
+import type { StateCodec, StateContext, StatefulDefinition } from "../api/graph.ts";
 import { showType } from "../api/graph.ts";
 import { keyGroupOf } from "../plan/key_groups.ts";
 import type { PlannedStatefulStage, PlannedStatelessStage } from "../plan/plan.ts";
@@ -118,6 +118,8 @@ export class StatefulStage extends Stage {
   readonly stateVersion: number;
   /** From states of another version; `null`: there is no way. */
   readonly migrate: ((state: object, fromVersion: number) => object) | null;
+  /** `null`: its states are plain data. */
+  readonly codec: StateCodec<object> | null;
   readonly #definition: StatefulDefinition;
   readonly #context = new RecordContext();
   readonly #keyGroupCount: number;
@@ -127,6 +129,7 @@ export class StatefulStage extends Stage {
     this.#definition = stage.definition;
     this.stateVersion = stage.definition.version ?? 1;
     this.migrate = stage.definition.migrate ?? null;
+    this.codec = stage.definition.codec ?? null;
     this.#keyGroupCount = hooks.owners.length;
     this.state = new KeyedState(this.#keyGroupCount);
   }

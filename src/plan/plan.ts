@@ -80,7 +80,7 @@ export interface PlannedExchange extends Reach {
   readonly id: string;
   readonly kind: ExchangeKind;
   /** `key` alone. */
-  readonly keyOf: ((value: unknown) => string) | undefined;
+  readonly keyOf: ((value: unknown) => string | Uint8Array) | undefined;
   /** `collect` alone: the one key. It begins with `collect-`. */
   readonly collectKey: string | undefined;
   /** What sends into it, without crossing another exchange. On each worker these share one sender. */

@@ -66,10 +66,12 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
   /** Keys that were removed, until it is in the log that they were. */
   readonly #removed = new Map<string, Removed>();
   readonly #scratch = new ByteWriter();
+  readonly #copyOf: (value: S) => S;
   /** A copy that could not be made, since the state is no plain data: what was frozen cannot be taken as a whole. */
   failure: { readonly key: string; readonly error: unknown } | null = null;
 
-  constructor(tables: readonly (KeyTable<S> | undefined)[]) {
+  constructor(tables: readonly (KeyTable<S> | undefined)[], copy?: (value: S) => S) {
+    this.#copyOf = copy ?? ((value) => this.#deepCopy(value));
     this.#tables = tables;
     this.#wholeGroup = new Uint8Array(tables.length);
   }
@@ -247,7 +249,7 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
 
   #copy(hash: number, key: string, value: S): void {
     try {
-      this.#copies.push({ hash, key, value: shallowCopy(value) ?? this.#deepCopy(value) });
+      this.#copies.push({ hash, key, value: shallowCopy(value) ?? this.#copyOf(value) });
     } catch (error) {
       this.failure ??= { key, error };
     }

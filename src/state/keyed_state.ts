@@ -35,10 +35,14 @@ export class KeyedState<S extends object> {
     return this.#groups[group]?.size ?? 0;
   }
 
-  /** From now on, touches are noted. What is there already counts as known, unless `touchAll` of the tracker is called. */
-  track(): ChangeTracker<S> {
+  /**
+   * From now on, touches are noted. What is there already counts as known, unless `touchAll` of the tracker is called.
+   *
+   * @param copy Of a state. Default: as of plain data.
+   */
+  track(copy?: (state: S) => S): ChangeTracker<S> {
     if (this.#tracker === null) {
-      this.#tracker = new ChangeTracker(this.#groups);
+      this.#tracker = new ChangeTracker(this.#groups, copy);
       this.#observer = this.#tracker;
     }
     return this.#tracker;

@@ -13,6 +13,7 @@
  *       ends before the log has more than three times the state and 64 MiB.
  *   K4. What the log has lost (no space on the disk, a value that can't be stored) is frozen again with the next freeze.
  */
+import type { StateCodec } from "../api/graph.ts";
 import { assert } from "../base/assert.ts";
 import { ResilienceError } from "../base/errors.ts";
 import type { Epoch, Generation } from "../base/ids.ts";
@@ -147,9 +148,12 @@ export class StateKeeper {
     this.#pending = null;
     this.#lost = false;
     this.#stages = dataflow.statefulStages().map((stage) => {
-      const tracker = stage.state.track();
+      const { codec } = stage;
+      const tracker = stage.state.track(
+        codec === null ? undefined : (state) => codec.decode(codec.encode(state).slice()),
+      );
       if (stage.state.keyCount > 0) tracker.touchAll();
-      const name = { id: stage.id, version: stage.stateVersion };
+      const name = { id: stage.id, version: stage.stateVersion, codec: codec !== null };
       return { stage, name, tracker, entryBytes: ENTRY_BYTES_GUESS };
     });
   }
@@ -318,7 +322,8 @@ export class StateKeeper {
     values: readonly object[],
   ): void {
     try {
-      const bytes = this.#log.append(kept.name, count, hashes, keys, values);
+      const encoded = kept.stage.codec === null ? values : encodeStates(kept.stage.codec, values, count);
+      const bytes = this.#log.append(kept.name, count, hashes, keys, encoded);
       if (count >= MEASURED_ENTRIES || bytes / count > kept.entryBytes * 4) {
         kept.entryBytes += (bytes / count - kept.entryBytes) * Math.min(1, count / 4096 + 0.01);
       }
@@ -422,9 +427,53 @@ function blockEntries(kept: Kept): number {
   return Math.max(1, Math.min(BLOCK_ENTRIES, Math.floor(BLOCK_BYTES / kept.entryBytes)));
 }
 
+/** @throws {ValueError} `codec_failed`: of the stage's codec. */
+function encodeStates(codec: StateCodec<object>, states: readonly object[], count: number): Uint8Array[] {
+  const encoded: Uint8Array[] = [];
+  for (let i = 0; i < count; i++) {
+    let problem: unknown = "it returned no Uint8Array";
+    try {
+      const bytes: unknown = codec.encode(states[i]!);
+      if (bytes instanceof Uint8Array) {
+        encoded.push(bytes.slice());
+        continue;
+      }
+    } catch (error) {
+      problem = error;
+    }
+    throw new ValueError("codec_failed", "$", i, `the stage's codec.encode() failed: ${messageOf(problem)}`);
+  }
+  return encoded;
+}
+
+function decodeState(of: LogStage, codec: StateCodec<object>, key: string, bytes: Uint8Array): object {
+  let problem: unknown = "it returned no object";
+  try {
+    const state: unknown = codec.decode(bytes);
+    if (typeof state === "object" && state !== null && !(state instanceof Promise)) return state;
+  } catch (error) {
+    problem = error;
+  }
+  throw new ResilienceError(
+    "state_codec_failed",
+    `Cannot restore the state of key ${showKey(key)} in stage ${JSON.stringify(of.id)}: its codec.decode() failed: ` +
+      `${messageOf(problem)}. Nothing was changed. Correct the codec, or give the stage another version and a migrate(), ` +
+      "which is given the bytes",
+    { cause: problem },
+  );
+}
+
+function messageOf(problem: unknown): string {
+  return printable(problem instanceof Error ? problem.message : String(problem));
+}
+
 function valuesOf(of: LogStage, kept: Kept, { keys, values }: Entries): object[] {
-  const { migrate, stateVersion } = kept.stage;
-  if (of.version === stateVersion || migrate === null) return values as object[];
+  const { codec, migrate, stateVersion } = kept.stage;
+  if (of.version === stateVersion || migrate === null) {
+    if (of.codec !== (codec !== null)) throw otherCodec(of);
+    if (codec === null) return values as object[];
+    return values.map((bytes, index) => decodeState(of, codec, keys[index]!, bytes as Uint8Array));
+  }
   return values.map((value, index) => {
     let problem: unknown = "it returned no object";
     try {
@@ -433,11 +482,10 @@ function valuesOf(of: LogStage, kept: Kept, { keys, values }: Entries): object[]
     } catch (error) {
       problem = error;
     }
-    const why = problem instanceof Error ? problem.message : String(problem);
     throw new ResilienceError(
       "state_migration_failed",
       `Cannot restore the state of key ${showKey(keys[index]!)} in stage ${JSON.stringify(of.id)}: its migrate() from ` +
-        `version ${of.version} to ${stateVersion} failed: ${printable(why)}. Nothing was changed. Correct migrate(), or go ` +
+        `version ${of.version} to ${stateVersion} failed: ${messageOf(problem)}. Nothing was changed. Correct migrate(), or go ` +
         `on with the application that wrote the checkpoint`,
       { cause: problem },
     );
@@ -459,6 +507,16 @@ function otherVersion(of: LogStage, kept: Kept): ResilienceError {
     `Cannot restore the checkpoint: it has states of version ${of.version} of stage ${JSON.stringify(of.id)}, and the ` +
       `application has version ${kept.name.version} without migrate(). Nothing was changed. Give the stage a migrate() from ` +
       `version ${of.version}, or go on with the application that wrote the checkpoint`,
+  );
+}
+
+function otherCodec(of: LogStage): ResilienceError {
+  const [had, has] = of.codec ? ["that a codec wrote", "no codec"] : ["that are plain data", "a codec"];
+  return new ResilienceError(
+    "state_codec_differs",
+    `Cannot restore the checkpoint: it has states ${had} of stage ${JSON.stringify(of.id)}, and the application's stage of the ` +
+      `same version has ${has}. Nothing was changed. Give the stage another version and a migrate(), which is given what was ` +
+      "saved, or go on with the application that wrote the checkpoint",
   );
 }
 

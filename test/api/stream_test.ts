@@ -88,6 +88,11 @@ test("a TCP source whose name cannot stand in --in is refused", () => {
 });
 
 test("a definition that lacks a function is refused with the stage's name", () => {
+  for (const codec of [{ encode: keep }, null, 7] as Any[]) {
+    const stateful = { initial: () => ({}), apply: keep, codec };
+    const what = codec?.encode === undefined ? "codec.encode is undefined" : "codec.decode is undefined";
+    refusal("definition_invalid", () => numbers().collect().toStateful("s", stateful), 'stage "s"', what);
+  }
   refusal("definition_invalid", () => source("s", tcpSource({ framing: framed.u32 } as Any)), 'source "s"', "decode");
   refusal("definition_invalid", () => source("s", tcpSource({ decode: keep } as Any)), 'source "s"', "framing");
   refusal("definition_invalid", () => source("s", undefined as Any), "tcpSource()");

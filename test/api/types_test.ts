@@ -149,6 +149,9 @@ export function refused(): void {
   orders().keyBy((order) => order.amount);
   // @ts-expect-error State is by key.
   orders().toStateful("s", { initial: () => ({}), apply: () => 1 });
+  const codec = { encode: (n: number) => new Uint8Array(n), decode: () => 1 };
+  // @ts-expect-error A codec is of the state that it encodes.
+  collected.toStateful("s", { initial: () => [1], apply: () => 1, codec });
   // @ts-expect-error A state is an object.
   collected.toStateful("s", { initial: () => 0, apply: () => 1 });
   // @ts-expect-error One has a key, the other has not.

@@ -139,7 +139,9 @@ function writeRecords(chance: Chance, out: ByteWriter): void {
     sequence++;
   };
   for (let epoch = 1; epoch <= 1 + chance.below(3); epoch++) {
-    record(RECORD.stage, epoch, (body) => encodeStage(body, { number: epoch, id: "p/count", version: 1 }));
+    record(RECORD.stage, epoch, (body) =>
+      encodeStage(body, { number: epoch, id: "p/count", version: 1, codec: false }),
+    );
     for (let rest = chance.below(3); rest > 0; rest--) {
       const count = chance.below(4);
       const keys = Array.from({ length: count }, (_, i) => `key ${i}`);
@@ -224,7 +226,12 @@ test("fuzz: the records of a segment mean something, or are refused", { timeout:
       const hashes = keys.map((_, i) => i);
       switch (kind) {
         case RECORD.stage:
-          encodeStage(out, { number: chance.below(65_536), id: "p/größe 🦘", version: 1 });
+          encodeStage(out, {
+            number: chance.below(65_536),
+            id: "p/größe 🦘",
+            version: 1,
+            codec: chance.below(2) === 1,
+          });
           break;
         case RECORD.end: {
           const stages = chance.some(3, () => ({ id: "p/count", version: 1, keys: 7, entryBytes: 30 }));

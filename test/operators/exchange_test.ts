@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { application, generatorSource, source, tcpSink } from "../../mod.ts";
+import { application, generatorSource, keyBytes, source, tcpSink } from "../../mod.ts";
 import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
 import { type TestWorker, world } from "./world.ts";
 
@@ -186,6 +186,34 @@ test("merged keyed streams share the state of a key", () => {
   workers[1]!.feed("right", [10]);
   workers[0]!.feed("right", [100]);
   assert.deepEqual(all(workers), [1, 3, 13, 113]);
+});
+
+test("a key of bytes: records with the same bytes meet one state, and a stage gets the bytes back", () => {
+  const ids = [
+    Uint8Array.of(0, 255, 128),
+    new Uint8Array(0),
+    Uint8Array.of(0, 255, 129),
+    new Uint8Array(4096).fill(200),
+  ];
+  const app = application("bytes", () =>
+    fed<number>()
+      .keyBy((n) => (n === 9 ? new Uint8Array(4097) : ids[n % 4]!.slice()))
+      .toStateful("count", {
+        initial: (key) => ({ bytes: keyBytes(key), count: 0 }),
+        apply(n, state, { key }) {
+          assert.deepEqual(keyBytes(key), ids[n % 4]);
+          return `${state.bytes.length} ${state.bytes.at(-1)} ${++state.count}`;
+        },
+      })
+      .toSink(sink),
+  );
+  const workers = world(app, { workers: 3 });
+  workers[0]!.feed("s", [0, 1, 2, 3, 4, 9]);
+  workers[1]!.feed("s", [0, 1]);
+  const expected = ["3 128 1", "3 128 2", "3 128 3", "3 129 1", "0 undefined 1", "0 undefined 2", "4096 200 1"];
+  assert.deepEqual(all(workers).sort(), expected.sort());
+  assert.match((workers[0]!.errors[0]!.error as Error).message, /The key has 4097 bytes: at most 4096/);
+  assert.throws(() => keyBytes("a text: \u0100"), /its unit 8 is 256/);
 });
 
 test("a key that is no text, too long, or a promise costs its record", () => {

@@ -46,7 +46,7 @@ async function filled(runtime: Runtime): Promise<Store> {
   await writeDecision(runtime.disk, store.folder, saved.clusterId, { epoch: 1, used: 1, generation: 3 });
   const log = await openLog(runtime, store.folder);
   log.begin(1);
-  log.append({ id: "p/count", version: 1 }, 1, [1], ["a"], [{ n: 1 }]);
+  log.append({ id: "p/count", version: 1, codec: false }, 1, [1], ["a"], [{ n: 1 }]);
   await log.end(3, 1, about, {});
   await log.close();
   return store;

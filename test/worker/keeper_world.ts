@@ -1,5 +1,6 @@
 // A state keeper over states that a test touches itself.
 import assert from "node:assert/strict";
+import type { StateCodec } from "../../src/api/graph.ts";
 import type { Dataflow } from "../../src/operators/dataflow.ts";
 import { hashKey } from "../../src/plan/key_groups.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
@@ -17,6 +18,7 @@ export interface StageOptions {
   readonly id: string;
   readonly version?: number;
   readonly migrate?: (state: object, fromVersion: number) => object;
+  readonly codec?: StateCodec<Counter>;
 }
 
 /** What a keeper sees of a dataflow. */
@@ -26,14 +28,18 @@ export class TestFlow {
 
   constructor(stages: readonly StageOptions[] = [{ id: "p/count" }], keyGroupCount = 8) {
     this.states = stages.map(() => new KeyedState<Counter>(keyGroupCount));
-    const made = stages.map(({ id, version, migrate }, index) => ({
+    const made = stages.map(({ id, version, migrate, codec }, index) => ({
       id,
       stateVersion: version ?? 1,
       migrate: migrate ?? null,
+      codec: codec ?? null,
       state: this.states[index],
     }));
     this.dataflow = { statefulStages: () => made } as unknown as Dataflow;
   }
+
+  /** A new state. */
+  make = (n: number): Counter => ({ n });
 
   /** Sets the count of a key as a record would; `null` removes it. */
   set(key: string, n: number | null, stage = 0): void {
@@ -44,7 +50,7 @@ export class TestFlow {
       return;
     }
     const held = state.get(hash, key);
-    if (held === undefined) state.add(hash, key, { n });
+    if (held === undefined) state.add(hash, key, this.make(n));
     else held.n = n;
   }
 

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { StateCodec } from "../../src/api/graph.ts";
 import { ResilienceError } from "../../src/base/errors.ts";
+import { hashKey } from "../../src/plan/key_groups.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
 import { ValueError } from "../../src/wire/values.ts";
-import { checkpoint, FOLDER, openKeeper, TestFlow } from "./keeper_world.ts";
+import { type Counter, checkpoint, FOLDER, openKeeper, type StageOptions, TestFlow, writeAll } from "./keeper_world.ts";
 
 async function inWorld(run: (runtime: Runtime) => Promise<void>, seed = 1): Promise<void> {
   const world = new VirtualWorld({ seed });
@@ -124,6 +126,138 @@ test("StateKeeper says which key could not be migrated", () =>
       );
     }
     assert.deepEqual(keeper.facts().epochs, [1]);
+    await keeper.close();
+  }));
+
+/** A state that is no plain data. */
+class Tally implements Counter {
+  #n: number;
+  constructor(n: number) {
+    this.#n = n;
+  }
+  get n(): number {
+    return this.#n;
+  }
+  set n(n: number) {
+    this.#n = n;
+  }
+}
+
+/** Always in the same bytes. */
+function tallyCodec(): StateCodec<Counter> {
+  const scratch = new Uint8Array(5);
+  return {
+    encode({ n }) {
+      new DataView(scratch.buffer).setUint32(1, n);
+      return scratch;
+    },
+    decode: (bytes) => new Tally(new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(1)),
+  };
+}
+
+const TALLIES = { id: "p/count", codec: tallyCodec() };
+
+test("A stage's own codec writes and reads its states, also as they were at the cut", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const flow = new TestFlow([TALLIES]);
+    flow.make = (n) => new Tally(n);
+    await keeper.restore(0, flow.dataflow);
+    for (let i = 0; i < 20; i++) flow.set(`key ${i}`, i);
+    const atCut = flow.all();
+    keeper.freeze(1);
+    for (let i = 0; i < 20; i += 2) flow.set(`key ${i}`, 1_000 + i);
+    await writeAll(keeper, runtime);
+    await keeper.end(1, 1, {});
+    await checkpoint(keeper, runtime, 2);
+    const later = flow.all();
+    await keeper.close();
+
+    const again = await openKeeper(runtime);
+    for (const [epoch, all] of [
+      [2, later],
+      [1, atCut],
+    ] as const) {
+      const restored = new TestFlow([TALLIES]);
+      await again.restore(epoch, restored.dataflow);
+      assert.deepEqual(restored.all(), all);
+      const key = "key 3";
+      assert.ok(restored.states[0]!.peek(hashKey(key), key) instanceof Tally);
+    }
+    await again.close();
+  }));
+
+test("States of a codec are not taken for plain data, nor the other way round, and migrate() is given their bytes", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const flow = new TestFlow([TALLIES]);
+    await keeper.restore(0, flow.dataflow);
+    flow.set("a", 7);
+    await checkpoint(keeper, runtime, 1);
+    const refused = async (stage: StageOptions, code: string, words: RegExp): Promise<void> => {
+      await assert.rejects(keeper.restore(1, new TestFlow([stage]).dataflow), (error) => {
+        assert(error instanceof ResilienceError);
+        assert.equal(error.code, code);
+        assert.match(error.message, words);
+        return true;
+      });
+    };
+    const id = "p/count";
+    await refused({ id }, "state_codec_differs", /states that a codec wrote of stage "p\/count".*has no codec/);
+    const broken = {
+      ...TALLIES.codec,
+      decode: () => {
+        throw new Error("no tally");
+      },
+    };
+    await refused(
+      { id, codec: broken },
+      "state_codec_failed",
+      /key "a" in stage "p\/count".*decode\(\) failed: no tally/,
+    );
+    const nothing = { ...TALLIES.codec, decode: () => undefined as unknown as Counter };
+    await refused({ id, codec: nothing }, "state_codec_failed", /it returned no object/);
+    const migrate = (saved: object) => ({ n: (saved as Uint8Array)[4]! * 100 });
+    const plain = new TestFlow([{ id, version: 2, migrate }]);
+    await keeper.restore(1, plain.dataflow);
+    assert.equal(plain.all().get("a"), 700);
+    await checkpoint(keeper, runtime, 2);
+    const other = { id, version: 2, codec: TALLIES.codec };
+    await assert.rejects(keeper.restore(2, new TestFlow([other]).dataflow), /states that are plain data.*has a codec/);
+    await keeper.close();
+  }));
+
+test("A codec that cannot encode a state fails the epoch with its stage and key; mended, the next has everything", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const codec = {
+      ...TALLIES.codec,
+      encode(state: Counter) {
+        if (state.n === 13) throw new Error("13 brings bad luck");
+        return state.n === 14 ? ([14] as unknown as Uint8Array) : TALLIES.codec.encode(state);
+      },
+    };
+    const flow = new TestFlow([{ id: "p/count", codec }]);
+    await keeper.restore(0, flow.dataflow);
+    flow.set("good", 1);
+    flow.set("bad", 13);
+    await assert.rejects(
+      checkpoint(keeper, runtime, 1),
+      /state of key "bad" in stage "p\/count": the stage's codec\.encode\(\) failed: 13 brings bad luck/,
+    );
+    flow.set("bad", 14);
+    await assert.rejects(checkpoint(keeper, runtime, 2), /failed: it returned no Uint8Array/);
+    flow.set("bad", 15);
+    await checkpoint(keeper, runtime, 3);
+    const restored = new TestFlow([TALLIES]);
+    await keeper.restore(3, restored.dataflow);
+    assert.deepEqual(
+      restored.all(),
+      new Map([
+        ["good", 1],
+        ["bad", 15],
+      ]),
+    );
     await keeper.close();
   }));
 

@@ -54,7 +54,7 @@ const CLASSES: readonly (readonly [RegExp, number])[] = [
   [/^resilience_(damaged|foreign|in_use|incomplete|no_such_checkpoint|unreadable|unsafe|version)$/, EXIT.resilience],
   [/^resilience_(other_application|other_cluster)$/, EXIT.resilience],
   [
-    /^(position_invalid|state_ahead|state_lost|state_stale|state_of_unknown_stage|state_version_differs|state_migration_failed)$/,
+    /^(position_invalid|state_ahead|state_lost|state_stale|state_of_unknown_stage|state_version_differs|state_migration_failed|state_codec_differs|state_codec_failed)$/,
     EXIT.resilience,
   ],
   [/^(application|build|cluster|fingerprint|protocol_version)_differs$/, EXIT.identity],

@@ -15,7 +15,7 @@
 //
 // Bodies of records:
 //
-//   stage     u16 number | u32 state version | operator id (u16 length, UTF-8)    a number for the rest of the segment
+//   stage     u16 number | u1 codec, u31 state version | operator id (u16 length, UTF-8)    a number for the rest of the segment
 //   entries   u16 stage | u32 count | hashes | keys | values                      these keys have these states
 //   removed   u16 stage | u32 count | hashes | keys                               these keys have no state any more
 //   end       u32 length | CBOR, `EndFields` | CBOR of the caller                 the epoch is complete
@@ -210,18 +210,26 @@ export interface StageNumber {
   readonly number: number;
   readonly id: string;
   readonly version: number;
+  readonly codec: boolean;
 }
+
+/** Set in the version: values are bytes of the stage's own codec. */
+const CODEC_BIT = 0x8000_0000;
 
 export function encodeStage(out: ByteWriter, stage: StageNumber): void {
   out.u16(stage.number);
-  out.u32(stage.version);
+  assert(stage.version < CODEC_BIT, "state versions are smaller");
+  out.u32(stage.codec ? stage.version + CODEC_BIT : stage.version);
   out.str16(stage.id);
 }
 
 /** @throws {ProtocolError} */
 export function decodeStage(body: Uint8Array): StageNumber {
   const reader = new ByteReader("the stage record", body);
-  const stage = { number: reader.u16(), version: reader.u32(), id: reader.str16() };
+  const number = reader.u16();
+  const version = reader.u32();
+  const codec = version >= CODEC_BIT;
+  const stage = { number, version: codec ? version - CODEC_BIT : version, codec, id: reader.str16() };
   if (reader.remaining > 0 || stage.id.length > ID_BYTES_MAX) throw reader.error("bad_record", "makes no sense");
   return stage;
 }

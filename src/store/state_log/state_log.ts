@@ -54,6 +54,8 @@ export interface LogStage {
   /** Operator id. */
   readonly id: string;
   readonly version: number;
+  /** Its values are bytes that the stage's own codec wrote. */
+  readonly codec: boolean;
 }
 
 /** Takes what `restore` reads, in order. */
@@ -333,10 +335,10 @@ export class StateLog {
   }
 
   #stageNumber(stage: LogStage): StageNumber {
-    const key = `${stage.version} ${stage.id}`;
+    const key = `${stage.version} ${stage.codec ? "codec" : "plain"} ${stage.id}`;
     const known = this.#stages.get(key);
     if (known !== undefined) return known;
-    const made = { number: this.#stages.size + 1, id: stage.id, version: stage.version };
+    const made = { ...stage, number: this.#stages.size + 1 };
     this.#record(RECORD.stage, (out) => encodeStage(out, made));
     this.#stages.set(key, made);
     return made;

@@ -6,7 +6,7 @@ import { openStateLog, type StateLog, type StateLogOptions } from "../../../src/
 
 export const FOLDER = "/r/app/worker1/state";
 export const CLUSTER_ID = "0123456789abcdef0123456789abcdef";
-export const STAGE = { id: "p/count", version: 1 };
+export const STAGE = { id: "p/count", version: 1, codec: false };
 
 export function machine(seed: number): { world: VirtualWorld; host: VirtualHost; runtime: Runtime } {
   const world = new VirtualWorld({ seed });

@@ -58,8 +58,8 @@ test("StateLog keeps removals, stages and their versions apart", async () => {
   const log = await world.drive(openLog(runtime));
   log.begin(1);
   put(log, 1, 3);
-  put(log, 2, 2, { id: "p/other", version: 1 });
-  put(log, 3, 1, { id: "p/count", version: 2 });
+  put(log, 2, 2, { id: "p/other", version: 1, codec: false });
+  put(log, 3, 1, { id: "p/count", version: 2, codec: true });
   remove(log, ["key 1"]);
   await world.drive(log.end(7, 1, null, null));
   await world.drive(log.close());
