@@ -6,6 +6,7 @@
  * sent has come out again; a warm-up of every key goes before.
  */
 import { statSync } from "node:fs";
+import { checkpointsInside, recovery, recoveryOfManyKeys, throughputKept } from "./checkpoints.ts";
 import { LineSink, Load, makeFrames } from "./lib/load.ts";
 import { type Figure, median, percentile, printTable, writeResults } from "./lib/report.ts";
 import { binary, killAll, type RuntimeName, type Subject, startBareLoops, startEngine } from "./lib/subject.ts";
@@ -361,25 +362,35 @@ const benchmarks: Readonly<Record<string, (settings: Settings) => Promise<Figure
   latency,
   "key-counts": keyCounts,
   "start-up": startUp,
+  recovery,
+  "recovery-many-keys": recoveryOfManyKeys,
+  "throughput-kept": throughputKept,
+  "checkpoint-cost": checkpointsInside,
+};
+
+/** Names for several. */
+const groups: Readonly<Record<string, readonly string[]>> = {
+  checkpoints: ["recovery", "recovery-many-keys", "throughput-kept", "checkpoint-cost"],
 };
 
 function usage(problem: string): never {
   console.error(`scripts/bench: ${problem}`);
-  console.error("Usage: scripts/bench [--quick] [--only NAME] [--runtime bun|deno] [--pairs N]");
-  console.error(`NAME is one of ${Object.keys(benchmarks).join(", ")}`);
+  console.error("Usage: scripts/bench [NAME...] [--quick] [--runtime bun|deno] [--pairs N]");
+  console.error(`NAME is one of ${[...Object.keys(benchmarks), ...Object.keys(groups)].join(", ")}`);
   process.exit(2);
 }
 
 const args = process.argv.slice(2);
 let quick = false;
-let only: string | null = null;
+const only: string[] = [];
 let runtimes: RuntimeName[] = ["bun", "deno"];
 let pairs: number | null = null;
 for (let arg = args.shift(); arg !== undefined; arg = args.shift()) {
   if (arg === "--quick") quick = true;
-  else if (arg === "--only") {
-    only = args.shift() ?? usage("--only needs a name");
-    if (!(only in benchmarks)) usage(`there is no benchmark ${only}`);
+  else if (arg === "--only" || !arg.startsWith("-")) {
+    const name = arg === "--only" ? (args.shift() ?? usage("--only needs a name")) : arg;
+    if (!(name in benchmarks) && !(name in groups)) usage(`there is no benchmark ${name}`);
+    only.push(...(groups[name] ?? [name]));
   } else if (arg === "--runtime") {
     const name = args.shift();
     if (name !== "bun" && name !== "deno") usage("--runtime is bun or deno");
@@ -400,7 +411,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 let failed = 0;
 const all: Figure[] = [];
 for (const [name, run] of Object.entries(benchmarks)) {
-  if (only !== null && only !== name) continue;
+  if (only.length > 0 && !only.includes(name)) continue;
   const figures: Figure[] = [];
   for (const runtime of runtimes) {
     console.log(`${name} on ${runtime === "bun" ? "Bun" : "Deno"} ...`);

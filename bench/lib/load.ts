@@ -39,12 +39,17 @@ export function makeFrames(keyCount: number): Uint8Array {
 
 /** Sends frames over one connection, as fast as they are taken or at a rate. */
 export class Load {
+  isClosed = false;
   readonly #frames: Uint8Array;
   readonly #socket: Bun.Socket;
   #at = 0;
   #left = 0;
   #done: (() => void) | null = null;
   #burst: Uint8Array | null = null;
+  /** For `roam`: which bytes are sent again and again, and when it is time for others. */
+  #roaming: { from: number; to: number; readonly bytes: number; readonly everyMs: number; sinceMs: number } | null =
+    null;
+  #rested: (() => void) | null = null;
 
   private constructor(frames: Uint8Array, socket: Bun.Socket) {
     this.#frames = frames;
@@ -61,7 +66,9 @@ export class Load {
         drain() {
           load?.drained();
         },
-        close() {},
+        close() {
+          if (load !== null) load.isClosed = true;
+        },
       },
     });
     load = new Load(frames, socket);
@@ -105,6 +112,24 @@ export class Load {
     }
   }
 
+  /**
+   * As fast as they are taken, until `rest`: the same `count` frames for `everyMs`, then those that follow, and so on.
+   */
+  roam(count: number, everyMs: number): void {
+    const bytes = count * FRAME_BYTES;
+    const from = this.#at + bytes <= this.#frames.length ? this.#at : 0;
+    this.#at = from;
+    this.#roaming = { from, to: from + bytes, bytes, everyMs, sinceMs: performance.now() };
+    this.#push();
+  }
+
+  /** Ends `roam`, behind a whole frame. */
+  rest(): Promise<void> {
+    return new Promise((done) => {
+      this.#rested = done;
+    });
+  }
+
   close(): void {
     this.#socket.terminate();
   }
@@ -120,6 +145,7 @@ export class Load {
   }
 
   #push(): void {
+    if (this.#roaming !== null) return this.#pushRoaming();
     while (this.#left > 0) {
       const size = Math.min(WRITE_BYTES, this.#left, this.#frames.length - this.#at);
       const taken = this.#socket.write(this.#frames.subarray(this.#at, this.#at + size));
@@ -132,6 +158,30 @@ export class Load {
     this.#done = null;
     done?.();
   }
+
+  #pushRoaming(): void {
+    for (let roaming = this.#roaming; roaming !== null; roaming = this.#roaming) {
+      if (this.#at === roaming.to) {
+        if (this.#rested !== null) {
+          this.#roaming = null;
+          this.#at %= this.#frames.length;
+          this.#rested();
+          this.#rested = null;
+          return;
+        }
+        if (performance.now() - roaming.sinceMs >= roaming.everyMs) {
+          roaming.sinceMs = performance.now();
+          roaming.from = roaming.to + roaming.bytes <= this.#frames.length ? roaming.to : 0;
+          roaming.to = roaming.from + roaming.bytes;
+        }
+        this.#at = roaming.from;
+      }
+      const size = Math.min(WRITE_BYTES, roaming.to - this.#at);
+      const taken = Math.max(0, this.#socket.write(this.#frames.subarray(this.#at, this.#at + size)));
+      this.#at += taken;
+      if (taken < size) return;
+    }
+  }
 }
 
 /** Counts lines; on demand it also notes how old each line's time is. */
@@ -143,6 +193,8 @@ export class LineSink {
   /** Microseconds from the time in the line until now; `null`: not noted. */
   latencies: Float64Array | null = null;
   latencyCount = 0;
+  /** Sees every line; for slow loads. */
+  onLine: ((line: string) => void) | null = null;
   readonly #listener: Bun.TCPSocketListener<{ rest: string }>;
   readonly #waiters: { count: number; done: () => void }[] = [];
 
@@ -183,12 +235,12 @@ export class LineSink {
   }
 
   #take(socket: Bun.Socket<{ rest: string }>, chunk: Buffer): void {
-    if (this.latencies === null) {
+    if (this.latencies === null && this.onLine === null) {
       let count = 0;
       for (let index = 0; index < chunk.length; index += 1) if (chunk[index] === 10) count += 1;
       this.lines += count;
     } else {
-      this.#note(socket, chunk, this.latencies);
+      this.#note(socket, chunk);
     }
     this.lastMs = performance.now();
     for (let index = this.#waiters.length - 1; index >= 0; index -= 1) {
@@ -196,12 +248,14 @@ export class LineSink {
     }
   }
 
-  #note(socket: Bun.Socket<{ rest: string }>, chunk: Buffer, latencies: Float64Array): void {
+  #note(socket: Bun.Socket<{ rest: string }>, chunk: Buffer): void {
+    const latencies = this.latencies ?? new Float64Array(0);
     const now = nowMicros();
     const lines = (socket.data.rest + chunk.toString("latin1")).split("\n");
     socket.data.rest = lines.pop() ?? "";
     for (const line of lines) {
       this.lines += 1;
+      this.onLine?.(line);
       if (this.latencyCount < latencies.length) {
         latencies[this.latencyCount] = now - Number(line.slice(-16));
         this.latencyCount += 1;

@@ -14,7 +14,6 @@ export type RuntimeName = "bun" | "deno";
 
 export interface Subject {
   readonly sourcePorts: readonly number[];
-  readonly pids: readonly number[];
   /** Milliseconds from the start of the first process until the last was ready. */
   readonly startMs: number;
   /** User and system time of all its processes so far, microseconds. */
@@ -37,7 +36,8 @@ function residentBytesOf(pid: number): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1_024;
 }
 
-const running = new Set<ChildProcess>();
+/** Every process that was started and has not ended. */
+export const running = new Set<ChildProcess>();
 
 /** For Ctrl-C: whatever was started goes. */
 export function killAll(): void {
@@ -78,13 +78,14 @@ function start(command: readonly string[], ready: string): Started {
   return { child, ready: isReady };
 }
 
+/** What is in `processes` may be replaced by other processes later. */
 async function subject(
   processes: readonly Started[],
   sourcePorts: readonly number[],
   end: "kill" | "shut down",
   folder: string | null,
 ): Promise<Subject> {
-  const pids = processes.map(({ child }) => child.pid as number);
+  const pids = (): number[] => processes.map(({ child }) => child.pid as number);
   const stop = async (): Promise<void> => {
     const gone = processes.map(({ child }) =>
       child.exitCode !== null || child.signalCode !== null
@@ -104,10 +105,9 @@ async function subject(
     const startMs = Math.max(...(await Promise.all(processes.map(({ ready }) => ready))));
     return {
       sourcePorts,
-      pids,
       startMs,
-      cpuMicros: () => pids.reduce((sum, pid) => sum + cpuMicrosOf(pid), 0),
-      residentBytes: () => pids.reduce((sum, pid) => sum + residentBytesOf(pid), 0),
+      cpuMicros: () => pids().reduce((sum, pid) => sum + cpuMicrosOf(pid), 0),
+      residentBytes: () => pids().reduce((sum, pid) => sum + residentBytesOf(pid), 0),
       stop,
     };
   } catch (error) {
@@ -137,31 +137,62 @@ export interface EngineOptions {
   readonly extra?: readonly string[];
 }
 
+/** A cluster whose workers can be killed and started again. */
+export interface Engine extends Subject {
+  /** Where the cluster has its files. */
+  readonly folder: string;
+  readonly externalPorts: readonly number[];
+  /** `kill -9`; resolves when the process is gone. */
+  kill(index: number): Promise<void>;
+  /** Of one worker's process so far, microseconds. */
+  cpuMicrosOf(index: number): number;
+  /** Starts a worker again with its command line; resolves with the milliseconds until it is ready. */
+  restart(index: number): Promise<number>;
+}
+
 /** A cluster of Tammar: the compiled binary, or the same sources under Deno. */
-export async function startEngine(options: EngineOptions): Promise<Subject> {
+export async function startEngine(options: EngineOptions): Promise<Engine> {
   const { runtime, workers, sinkPort, application, source, extra = [] } = options;
-  const ports = await freePorts(workers * 3);
+  const ports = await freePorts(workers * 4);
   const folder = mkdtempSync(join(tmpdir(), "tammar-bench-"));
   const lead = runtime === "bun" ? [binary] : [deno, "run", "-A", "--no-check", join(root, "src/cli/main_deno.ts")];
   const at = (index: number): string => `${host}:${ports[index]}`;
-  const sourcePorts = Array.from({ length: workers }, (_, index) => ports[index * 3 + 2] as number);
-  const processes = sourcePorts.map((port, index) =>
+  const every = (which: number): number[] => Array.from({ length: workers }, (_, index) => ports[index * 4 + which]!);
+  const sourcePorts = every(2);
+  const startOne = (index: number): Started =>
     start(
       [
         ...lead,
         ...["worker", "--application-module", join(root, "bench/apps", application)],
-        ...(source === undefined ? [] : ["--in", `${source}@${host}:${port}`]),
-        ...["--out", `${host}:${sinkPort}`, "--resilience-dir", folder],
+        ...(source === undefined ? [] : ["--in", `${source}@${host}:${sourcePorts[index]}`]),
+        ...["--out", `${host}:${sinkPort}`, "--resilience-dir", folder, "--external", at(index * 4 + 3)],
         ...(index === 0
           ? ["--cluster-initializer", "--worker-count", `${workers}`, "--control", at(0), "--data", at(1)]
           : [
               ...["--name", `worker${index}`, "--control", at(0)],
-              ...["--my-control", at(index * 3), "--my-data", at(index * 3 + 1)],
+              ...["--my-control", at(index * 4), "--my-data", at(index * 4 + 1)],
             ]),
         ...extra,
       ],
       "INIT PHASE IV",
-    ),
-  );
-  return subject(processes, sourcePorts, "shut down", folder);
+    );
+  const processes = sourcePorts.map((_, index) => startOne(index));
+  const made = await subject(processes, sourcePorts, "shut down", folder);
+  return {
+    ...made,
+    folder,
+    externalPorts: every(3),
+    async kill(index) {
+      const { child } = processes[index]!;
+      const gone = new Promise<void>((done) => child.once("exit", () => done()));
+      child.kill("SIGKILL");
+      await gone;
+    },
+    cpuMicrosOf: (index) => cpuMicrosOf(processes[index]!.child.pid!),
+    restart(index) {
+      const started = startOne(index);
+      processes[index] = started;
+      return started.ready;
+    },
+  };
 }

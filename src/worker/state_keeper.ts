@@ -10,7 +10,8 @@
  *   K2. Old states go from the log since, beside what changed, whole key groups are written in turn, changed or not. Once all
  *       of them were, in a *round*, nothing before the round is needed any more. Nothing changed: nothing is written.
  *   K3. A round begins when the log has grown to `1.7 x state + 40 MiB`, and writes four bytes for each byte of changes: so it
- *       ends before the log has more than three times the state and 64 MiB.
+ *       ends before the log has more than three times the state and 64 MiB. While what is old is not gone yet, nothing is
+ *       written beyond that.
  *   K4. What the log has lost (no space on the disk, a value that can't be stored) is frozen again with the next freeze.
  */
 import type { StateCodec } from "../api/graph.ts";
@@ -53,6 +54,9 @@ const ROUND_AT = 1.7;
 /** Bytes of whole key groups for a byte of changes. */
 const ROUND_RATE = 4;
 const SLACK_BYTES = 40 * 1024 * 1024;
+/** Of the bound of the log, beside multiples of the state: what may be written while old segments are on their way out. */
+const BOUND_TIMES = 3;
+const BOUND_SLACK_BYTES = 20 * 1024 * 1024;
 /** Of one record of the log, about: what one look at the clock may cost. */
 const BLOCK_BYTES = 32 * 1024;
 const BLOCK_ENTRIES = 256;
@@ -206,11 +210,12 @@ export class StateKeeper {
     const until = clock.monotonicMs() + budgetMs;
     const columns = this.#columns;
     const sliceKeys = this.#options.sliceKeys ?? SLICE_KEYS;
+    const stateBytes = this.#stateBytes();
     let entries = 0;
     for (; pending.stage < this.#stages.length; pending.stage++) {
       const kept = this.#stages[pending.stage]!;
       for (let more = true; more; ) {
-        if (this.#log.busy || entries >= sliceKeys || (entries > 0 && clock.monotonicMs() >= until)) return false;
+        if (this.#log.busy || this.#mustWait(stateBytes) || entries >= sliceKeys || (entries > 0 && clock.monotonicMs() >= until)) return false;
         more = kept.tracker.take(Math.min(blockEntries(kept), sliceKeys), columns);
         entries += columns.total;
         this.#writeBlock(kept, pending);
@@ -303,6 +308,12 @@ export class StateKeeper {
   async close(): Promise<void> {
     this.#pending = null;
     await this.#log.close();
+  }
+
+  /** K3. */
+  #mustWait(stateBytes: number): boolean {
+    const slack = (this.#options.slackBytes ?? SLACK_BYTES) + BOUND_SLACK_BYTES;
+    return this.#log.collecting && this.#log.bytes >= stateBytes * BOUND_TIMES + slack;
   }
 
   #writeBlock(kept: Kept, pending: Pending): void {

@@ -186,6 +186,11 @@ export class StateLog {
     return this.#queuedBytes >= QUEUE_BYTES_MAX;
   }
 
+  /** Are old segments about to go? */
+  get collecting(): boolean {
+    return this.#collecting !== null;
+  }
+
   /** Set once the log is of no use any more. */
   get broken(): StorageError | null {
     return this.#broken;
@@ -294,7 +299,8 @@ export class StateLog {
     this.#ends = this.#ends.filter((candidate) => candidate.epoch >= epoch);
     const oldest = this.#segments[0]!;
     if (oldest.number >= end.base) return;
-    this.#collectFor = end;
+    // Reading back is never begun anew for a later epoch: where it takes longer than a checkpoint, it would not come to an end.
+    this.#collectFor ??= end;
     this.#collecting ??= this.#collect().finally(() => {
       this.#collecting = null;
     });
