@@ -103,6 +103,28 @@ test("StateLog removes segments that a complete epoch does not need, after it ha
   assert.deepEqual(await world.drive(contentOf(log, 5)), expected(5, 60));
 });
 
+test("StateLog comes to the end of reading back, however fast epochs follow each other", async () => {
+  const { world, host, runtime } = machine(14);
+  const log = await world.drive(openLog(runtime));
+  await world.drive(written(log));
+  log.begin(5, true);
+  put(log, 5, 60);
+  const base = log.segment;
+  await world.drive(log.end(1, base, null, null));
+  // Reading all of it takes longer than an epoch.
+  for (let number = 6; number <= 90; number++) await world.drive(epoch(log, number, base, 60));
+  const oldest = `${FOLDER}/${segmentName(1)}`;
+  assert.ok(host.disk.paths().includes(oldest));
+  let number = 90;
+  for (; number < 150 && host.disk.paths().includes(oldest); number++) {
+    log.completed(number);
+    await world.drive(epoch(log, number + 1, base, 60));
+  }
+  assert.ok(number > 92, `read back within ${number - 90} epochs: this test shows nothing`);
+  assert.ok(!host.disk.paths().includes(oldest), `the old segments are there after ${number - 90} more epochs`);
+  assert.deepEqual(await world.drive(contentOf(log, number)), expected(number, 60));
+});
+
 test("StateLog keeps the old segments and is broken when the new base cannot be read back", async () => {
   const { world, host, runtime } = machine(5);
   const log = await world.drive(openLog(runtime));
