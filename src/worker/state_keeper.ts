@@ -215,7 +215,13 @@ export class StateKeeper {
     for (; pending.stage < this.#stages.length; pending.stage++) {
       const kept = this.#stages[pending.stage]!;
       for (let more = true; more; ) {
-        if (this.#log.busy || this.#mustWait(stateBytes) || entries >= sliceKeys || (entries > 0 && clock.monotonicMs() >= until)) return false;
+        if (
+          this.#log.busy ||
+          this.#mustWait(stateBytes) ||
+          entries >= sliceKeys ||
+          (entries > 0 && clock.monotonicMs() >= until)
+        )
+          return false;
         more = kept.tracker.take(Math.min(blockEntries(kept), sliceKeys), columns);
         entries += columns.total;
         this.#writeBlock(kept, pending);
