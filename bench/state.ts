@@ -82,7 +82,7 @@ interface Stretch {
 }
 
 function dataflowOf(state: KeyedState<Total>): Dataflow {
-  const stage = { id: "bench/total", stateVersion: 1, migrate: null, state };
+  const stage = { id: "bench/total", stateVersion: 1, migrate: null, codec: null, state };
   return { statefulStages: () => [stage] } as unknown as Dataflow;
 }
 
