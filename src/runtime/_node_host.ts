@@ -80,6 +80,7 @@ export function createNodeHost(parts: HostParts): Host {
     writeErr: (bytes) => err.write(bytes),
     writeErrNow,
     terminal: isatty(2),
+    terminalOut: isatty(1),
     onSignal(signal, handle) {
       // A function of its own, so that the same handler may be registered twice and taken away once.
       const listener = () => handle();

@@ -228,6 +228,8 @@ export interface Host {
   writeErrNow(bytes: Uint8Array): void;
   /** Is standard error a terminal (for colours)? */
   readonly terminal: boolean;
+  /** Is standard output one (for what redraws itself)? */
+  readonly terminalOut: boolean;
   /** Returns a function that stops listening. */
   onSignal(signal: SignalName, handle: () => void): () => void;
   /** An exception nobody caught, or a rejection nobody handled: a bug of ours. One handler. */

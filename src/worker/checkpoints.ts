@@ -130,6 +130,10 @@ interface OwnRecovery {
   readonly gatherMs: Millis;
   readonly restoreMs: Millis;
   readonly waitMs: Millis;
+  readonly reason: string;
+  /** Had this process been working before, or did it come (back) with this recovery? */
+  readonly role: "survivor" | "returned" | "started";
+  readonly endedMs: Millis;
 }
 
 export class Checkpoints {
@@ -240,6 +244,9 @@ export class Checkpoints {
       recovery_gather_ms: ms(recovery?.gatherMs),
       recovery_restore_ms: ms(recovery?.restoreMs),
       recovery_wait_ms: ms(recovery?.waitMs),
+      recovery_role: recovery?.role ?? "",
+      recovery_reason: recovery?.reason ?? "",
+      recovery_age_ms: recovery === null ? 0 : ms(this.#now() - recovery.endedMs),
     };
   }
 
@@ -587,6 +594,9 @@ export class Checkpoints {
       gatherMs: this.#restoringSinceMs - this.#stillSinceMs,
       restoreMs: this.#restoredAtMs - this.#restoringSinceMs,
       waitMs: this.#now() - this.#restoredAtMs,
+      reason: this.#recoveringWhy,
+      role: this.#everRan ? "survivor" : this.#options.restarted ? "returned" : "started",
+      endedMs: this.#now(),
     };
     if (this.#options.restarted || this.#everRan) {
       log.info("recovery_complete", `|~~ - Recovery COMPLETE - ~~| at checkpoint ${epoch}`);

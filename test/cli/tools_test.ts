@@ -752,3 +752,89 @@ test("links writes the original's names, but only from an executable", async () 
     assert.equal((await runMain(["links"], { compiled: true })).status, 2);
   });
 });
+
+const WATCHED = {
+  application: "Words",
+  cluster_id: "c1",
+  worker_names: ["initializer", "worker1"],
+  absent: [],
+  workers: {
+    initializer: {
+      phase: 4,
+      generation: 3,
+      muted: [{ input: "source words", by: ["sink words/out"] }],
+      sinks: [{ name: "words/out", connected: true, queued_bytes: 20, muted_ms: 1500 }],
+      stages: [{ keys: 3 }, { keys: 4 }],
+      checkpoint: {
+        ...{
+          epoch: 9,
+          age_ms: 400,
+          duration_ms: 12.5,
+          total_state_bytes: 2048,
+          total_written_bytes: 512,
+          align_ms: 1.5,
+        },
+        ...{ write_ms: 3, state_bytes: 1024, written_bytes: 256, recovery_role: "survivor", recovery_epoch: 7 },
+        ...{ recovery_age_ms: 61_000, recovery_reason: "worker1 has started", recovery_gather_ms: 10 },
+      },
+    },
+    worker1: { phase: 4, checkpoint: { epoch: 9, age_ms: 410, recovery_role: "returned", recovery_restore_ms: 20 } },
+  },
+};
+
+test("query --watch shows checkpoint, recovery and who is muted, says when the worker is gone, sees it again, and ends with 0", async () => {
+  // The second look gets no answer, as from a worker that is just ending.
+  let looks = 0;
+  await withWorker(
+    (_request, socket) => {
+      if (++looks === 2) return socket.destroy();
+      return socket.write(frame(1004, JSON.stringify(WATCHED)));
+    },
+    async (address) => {
+      const text = await startMain(["query", "--watch", address, "--interval", "1"]);
+      await eventually("three blocks", () => text.out().split('"Words", cluster c1; 2 workers answered').length > 2);
+      text.stop();
+      const { status, out, err } = await text.ended;
+      assert.deepEqual([status, err], [0, ""]);
+      assert.match(out, /checkpoint 9, 400 ms old; took 12.5 ms, state 2048 bytes, wrote 512 bytes/);
+      assert.match(out, /initializer: checkpoint 9; aligned in 1.5 ms, written in 3 ms; state 1024 bytes/);
+      assert.match(
+        out,
+        /last recovery: 61.0 s ago, to checkpoint 7: worker1 has started; returned: worker1; survivors: initializer/,
+      );
+      assert.match(out, /initializer: stood still 10 ms until/);
+      assert.match(out, /worker1: .* read 0 keys in 20 ms/);
+      assert.match(out, /muted: source words, by sink words\/out/);
+      assert.match(out, /sink words\/out: connected, 20 bytes queued, has held its sources back for 1.5 s/);
+      assert.match(out, /unreachable: .*; it is tried again/);
+      assert.ok(!out.includes("\u001b"), "no redrawing on a pipe");
+
+      const json = await startMain(["query", "status", address, "--watch", "--json", "--interval", "1"]);
+      await eventually("two objects", () => json.out().split("\n").length > 2);
+      json.stop();
+      assert.equal((await json.ended).status, 0);
+      for (const line of (await json.ended).out.trimEnd().split("\n")) {
+        assert.deepEqual({ ...JSON.parse(line), at: "" }, { at: "", reachable: true, status: WATCHED });
+      }
+    },
+  );
+  const nobody = await startMain(["query", "--watch", await freeAddress(), "--json"]);
+  const line = await eventually("a line", () => nobody.out().includes("\n") && nobody.out());
+  assert.equal(JSON.parse(line).reachable, false);
+  assert.match(JSON.parse(line).error, /nobody listens there/);
+  nobody.stop();
+  assert.equal((await nobody.ended).status, 0);
+});
+
+test("query refuses an interval without --watch or out of bounds, and to watch something else than the status", async () => {
+  for (const [args, says] of [
+    [["query", "status", "127.0.0.1:1", "--interval", "2"], /--interval has a meaning only with --watch/],
+    [["query", "--watch", "127.0.0.1:1", "--interval", "0"], /--interval/],
+    [["query", "--watch", "127.0.0.1:1", "--interval", "3601"], /--interval/],
+    [["query", "partition", "127.0.0.1:1", "--watch"], /--watch shows the status/],
+  ] as const) {
+    const { status, err } = await runMain(args);
+    assert.equal(status, 2, err);
+    assert.match(err, says);
+  }
+});

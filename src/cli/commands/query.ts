@@ -16,6 +16,7 @@ import {
 import { jsonText, print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
 import { statusText } from "./query_status.ts";
+import { watchStatus } from "./query_watch.ts";
 
 interface QueryType {
   readonly request: (message: string) => ExternalRequest;
@@ -68,6 +69,13 @@ const OPTIONS: readonly OptionSpec[] = [
   },
   { name: "json", letter: "j", value: null, help: "Print the answer as JSON, and nothing else" },
   { name: "timeout", value: "SECONDS", help: "How long to wait for the answer", default: "10" },
+  {
+    name: "watch",
+    letter: "w",
+    value: null,
+    help: "Ask for the status again and again, until SIGINT or SIGTERM; with --json one object a line",
+  },
+  { name: "interval", value: "SECONDS", help: "With --watch: the pause between two looks, 1 to 3600", default: "2" },
 ];
 
 /** Asks a worker: the original's `external_sender`, with `tammar query SUBJECT HOST:PORT` as a shorter way to say it. */
@@ -79,6 +87,7 @@ export const query = defineTool({
   options: OPTIONS,
   examples: [
     "status 127.0.0.1:7002",
+    "--watch 127.0.0.1:7002",
     "state-entity 127.0.0.1:7002 --json",
     "--external 127.0.0.1:7002 --type cluster-status-query --json",
     "--external 127.0.0.1:7002 --type print --message hello",
@@ -87,11 +96,22 @@ export const query = defineTool({
   takesWords: true,
   async run(parsed, { runtime, program }) {
     const { host } = runtime;
+    const isWatching = isGiven(parsed, "watch");
+    const intervalS = integerOf(parsed, "interval", { min: 1, max: 3_600 });
+    if (intervalS !== null && !isWatching) {
+      throw new ConfigError("options_conflict", "--interval has a meaning only with --watch: leave it out");
+    }
     const { name, address } = readTarget(parsed, program);
     const type = TYPES[name]!;
     const json = isGiven(parsed, "json");
     const message = textOf(parsed, "message") ?? "";
     const timeoutS = integerOf(parsed, "timeout", { min: 1, max: 86_400 }) ?? 10;
+    if (isWatching) {
+      if (name !== "status") {
+        throw new ConfigError("options_conflict", `--watch shows the status: leave out ${name}, or --watch`);
+      }
+      return watchStatus(runtime, { address, json, intervalMs: (intervalS ?? 2) * 1_000, answerMs: timeoutS * 1_000 });
+    }
     const client = await ExternalClient.connect(runtime, address, "Failed to connect");
     try {
       if (!json) await print(host, "Connected...\n");
@@ -124,6 +144,12 @@ function readTarget(
   program: string,
 ): { name: string; address: { host: string; port: number } } {
   const words = [...parsed.words];
+  // `query --watch HOST:PORT`: there is one thing to watch.
+  if (isGiven(parsed, "watch") && textOf(parsed, "type") === null && words[0]?.toLowerCase() !== "status") {
+    if (words.length <= 1 && !Object.hasOwn(TYPES, `${words[0]}`) && !Object.hasOwn(TYPES, `${words[0]}-query`)) {
+      words.unshift("status");
+    }
+  }
   const given = textOf(parsed, "type") ?? (isGiven(parsed, "external") && words.length === 0 ? "print" : words.shift());
   if (given === undefined) {
     throw new ConfigError(

@@ -236,6 +236,7 @@ export class VirtualProcess implements Owner {
       workingDir: "/",
       compiled: true,
       terminal: false,
+      terminalOut: false,
       env: (name) => options.env?.[name],
       writeOut: (bytes) => this.#write(this.#stdout, bytes),
       writeErr: (bytes) => this.#write(this.#stderr, bytes),
