@@ -16,7 +16,7 @@ export default application(
   "Alerts (stateful)",
   {
     options: {
-      rate: option.number({ default: 1000, help: "transactions a second and worker; 0: as fast as possible" }),
+      rate: option.number({ default: 1000, min: 0, help: "transactions a second and worker; 0: as fast as possible" }),
     },
   },
   ({ options }) =>

@@ -24,7 +24,7 @@ export default application(
     options: {
       input: option.string({ help: "this worker's file of transfers, a JSON object on each line" }),
       output: option.string({ help: "folder for the balances" }),
-      rate: option.number({ default: 0, help: "transfers a second and worker; 0: as fast as possible" }),
+      rate: option.number({ default: 0, min: 0, help: "transfers a second and worker; 0: as fast as possible" }),
       follow: option.boolean({ help: "go on when the input grows" }),
     },
   },

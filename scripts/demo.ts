@@ -14,6 +14,16 @@ import { sleep, waitFor } from "../test/cluster/lib/wait.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const tammar = join(root, "dist/tammar");
+// Before there is anything to clean up; they run in a later turn, when all below is there.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.on(signal, () => {
+    cleanUp();
+    say();
+    say(`Stopped by ${signal}: all processes are ended, ${folder} is removed.`);
+    process.exit(130);
+  });
+}
+
 const folder = mkdtempSync(join(tmpdir(), "tammar-demo-"));
 const children = new Set<ChildProcess>();
 
@@ -36,15 +46,6 @@ function cleanUp(): void {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
   }
   rmSync(folder, { recursive: true, force: true });
-}
-
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.on(signal, () => {
-    cleanUp();
-    say();
-    say(`Stopped by ${signal}: all processes are ended, ${folder} is removed.`);
-    process.exit(130);
-  });
 }
 
 interface Running {

@@ -6,7 +6,7 @@ import type { Pipeline } from "./stream.ts";
 /** Marks what `application` returns, whichever copy of the library made it. */
 export const APPLICATION: unique symbol = Symbol.for("tammar.application") as never;
 
-/** What `build` may know: the same on every worker but for `worker`, as all workers must plan the same graph. */
+/** What `build` may know: the same on every worker but for `worker` and `workers`, as all workers must plan the same graph. */
 export interface BuildContext<O extends OptionSpecs = OptionSpecs> {
   /** The whole command line after the command's name, if the application asked for `rawArguments`; else empty. */
   readonly args: readonly string[];
@@ -14,7 +14,7 @@ export interface BuildContext<O extends OptionSpecs = OptionSpecs> {
   readonly options: OptionValues<O>;
   /** Name of this worker; the first one of a cluster is `initializer`. */
   readonly worker: string;
-  /** How many workers the cluster has. */
+  /** `--worker-count` on the initializer; 0 on the others, which do not know it yet. The graph must not depend on it. */
   readonly workers: number;
   /** Names given in `--in`, in that order: for an application that adopts whatever name it is given. */
   readonly inputs: readonly string[];

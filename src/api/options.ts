@@ -11,6 +11,8 @@ export interface OptionSpec<T extends OptionValue = OptionValue> {
   readonly default: T | undefined;
   /** One line for `--help`. */
   readonly help: string;
+  /** Of a number: the smallest that is taken. */
+  readonly min?: number;
 }
 
 export type OptionValue = number | string | boolean;
@@ -33,10 +35,11 @@ interface OptionSettings<T> {
 /** Declares an option of an application: `options: { rate: option.number({ default: 1000, help: "..." }) }`. */
 export const option = {
   /** A decimal number, also negative or with a fraction. */
-  number: (settings: OptionSettings<number> = {}): OptionSpec<number> => ({
+  number: (settings: OptionSettings<number> & { readonly min?: number } = {}): OptionSpec<number> => ({
     kind: "number",
     default: settings.default,
     help: settings.help ?? "",
+    ...(settings.min === undefined ? {} : { min: settings.min }),
   }),
   string: (settings: OptionSettings<string> = {}): OptionSpec<string> => ({
     kind: "string",
@@ -60,7 +63,7 @@ export function optionFlag(name: string): string {
  * Turns texts from the command line (`true` for a switch without a value) into values, and fills in defaults.
  *
  * @param texts By name as in `specs`; names that `specs` doesn't have are not looked at.
- * @throws {ConfigError} `option_missing`, `option_not_a_number`, `option_not_a_boolean`.
+ * @throws {ConfigError} `option_missing`, `option_not_a_number`, `option_out_of_range`, `option_not_a_boolean`.
  */
 export function readOptionValues<O extends OptionSpecs>(
   specs: O,
@@ -90,7 +93,13 @@ function readOptionValue(flag: string, spec: OptionSpec, text: string | true): O
       throw new ConfigError("option_not_a_boolean", `${flag} ${printable(text)}: expected true or false`);
     case "number": {
       const value = text === true || text.trim() === "" ? Number.NaN : Number(text);
-      if (Number.isFinite(value)) return value;
+      if (Number.isFinite(value) && value >= (spec.min ?? -Infinity)) return value;
+      if (Number.isFinite(value)) {
+        throw new ConfigError(
+          "option_out_of_range",
+          `${flag} ${printable(String(text))}: must be at least ${spec.min}`,
+        );
+      }
       throw new ConfigError(
         "option_not_a_number",
         `${flag} ${text === true ? "" : printable(text)}: expected a number`,

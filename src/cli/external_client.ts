@@ -55,7 +55,7 @@ export class ExternalClient {
       if (!(cause instanceof NetError)) throw cause;
       throw new ExternalError(
         "no_connection",
-        `${attempt} to ${shown}: ${CONNECT_REASONS[cause.code] ?? cause.message}; is this a worker's --external address?`,
+        `${attempt} to ${shown}: ${connectReason(cause)}; is this a worker's --external address?`,
         { cause },
       );
     }
@@ -133,6 +133,11 @@ export class ExternalClient {
 /** Fields of a body whose shape nobody has checked; none if it has none. */
 export function fieldsOf(body: unknown): Readonly<Record<string, unknown>> {
   return typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
+}
+
+/** Why nobody was reached, behind words that say whom we tried to reach. */
+export function connectReason(error: NetError): string {
+  return CONNECT_REASONS[error.code] ?? error.message;
 }
 
 const CONNECT_REASONS: Readonly<Record<string, string>> = {

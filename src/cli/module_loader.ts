@@ -27,17 +27,17 @@ export async function loadApplication(runtime: Runtime, name: string): Promise<L
   } catch (error) {
     throw new ConfigError(
       "module_not_loaded",
-      `Cannot load application module ${printable(path)}: ${describeUserError(error)}`,
+      `--application-module ${printable(name)}: cannot load ${printable(path)}: ${describeUserError(error)}`,
       { cause: error },
     );
   }
   if (exports === undefined) {
     throw new ConfigError(
       "module_not_loaded",
-      `Cannot load application module ${printable(path)}: it is not ready after ${LOAD_TIMEOUT_MS / 1000} s; does it await something that never comes?`,
+      `--application-module ${printable(name)}: cannot load ${printable(path)}: it is not ready after ${LOAD_TIMEOUT_MS / 1000} s; does it await something that never comes?`,
     );
   }
-  return { path, application: applicationOf(path, exports) };
+  return { path, application: applicationOf(name, path, exports) };
 }
 
 /**
@@ -86,12 +86,12 @@ export function normalize(path: string): string {
   return `/${parts.join("/")}`;
 }
 
-function applicationOf(path: string, exports: Record<string, unknown>): Application {
+function applicationOf(name: string, path: string, exports: Record<string, unknown>): Application {
   const value = exports["default"];
   if (isApplication(value)) return value;
   throw new ConfigError(
     "module_without_application",
-    `Application module ${printable(path)} ${whatIsThere(exports, value)}: end it with ` +
+    `--application-module ${printable(name)}: ${printable(path)} ${whatIsThere(exports, value)}: end it with ` +
       '`export default application("name", ...)`, with application from "tammar"',
   );
 }

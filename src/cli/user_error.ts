@@ -24,7 +24,10 @@ function messageOf(error: unknown): string {
     position?: { file?: unknown; line?: unknown; column?: unknown } | null;
     stack?: unknown;
   };
-  const text = `${name === undefined ? "Error" : String(name)}: ${stripColors(String(message ?? error))}`;
+  const said = stripColors(String(message ?? error));
+  // Bun's names for what it could not read or find say nothing to an author.
+  const isBuild = name === "BuildMessage" || name === "ResolveMessage";
+  const text = isBuild ? said : `${name === undefined ? "Error" : String(name)}: ${said}`;
   if (position !== undefined && position !== null && typeof position.file === "string" && position.file !== "") {
     return `${text} (at ${position.file}:${position.line}:${position.column})`;
   }

@@ -324,12 +324,13 @@ function notForWorkers(parsed: ParsedArguments, name: string, sentence: string, 
 }
 
 function checkWorkerCount(parsed: ParsedArguments): number | null {
-  const count = integerOf(parsed, "worker-count", { min: 0, max: 256 });
-  if (count !== 0) return count;
-  throw new ConfigError(
-    "option_out_of_range",
-    "--worker-count must be at least 1. It counts this worker too, so 0 is none",
-  );
+  if (/^\+?0[0_]*$/.test(textOf(parsed, "worker-count") ?? "")) {
+    throw new ConfigError(
+      "option_out_of_range",
+      "--worker-count must be at least 1. It counts this worker too, so 0 is none",
+    );
+  }
+  return integerOf(parsed, "worker-count", { min: 1, max: 256 });
 }
 
 function checkName(parsed: ParsedArguments): WorkerName | null {

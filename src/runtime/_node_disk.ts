@@ -240,16 +240,17 @@ async function statPath(path: string): Promise<FileStat | null> {
   }
 }
 
-async function makeDir(path: string): Promise<void> {
+/** `parentIsThere`: it was made or seen just now, so that what is not found is something else (in /proc, or under automount). */
+async function makeDir(path: string, parentIsThere = false): Promise<void> {
   try {
     await done("Cannot make the folder", path, (back) => fs.mkdir(path, 0o700, back));
   } catch (error) {
     if (!(error instanceof DiskError)) throw error;
     if (error.code === "not_found") {
       const parent = path.slice(0, path.lastIndexOf("/"));
-      if (parent === "") throw error;
+      if (parent === "" || parentIsThere) throw error;
       await makeDir(parent);
-      return makeDir(path);
+      return makeDir(path, true);
     }
     if (error.code === "exists") {
       if ((await statPath(path))?.kind === "folder") return;

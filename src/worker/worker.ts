@@ -159,6 +159,13 @@ export class Worker {
       throw otherFingerprintError(folder, saved, fingerprint);
     if (saved !== null) await this.#readCheckpoints(saved, folder);
     if (this.#ending) return;
+    if (saved !== null && role === "initializer" && saved.workerCount !== this.#config.workerCount) {
+      log.warn(
+        "option_ignored",
+        `Ignoring --worker-count ${this.#config.workerCount}: the cluster that is saved in ${folder} has ${saved.workerCount} ` +
+          `workers, and goes on with them; for one of another size, shut it down first`,
+      );
+    }
     await this.#shell.bindSources();
     this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
@@ -223,9 +230,14 @@ export class Worker {
       turn: (run) => this.#turn(run),
     });
     this.#hooks.observable?.(() => this.#observed());
-    const control = await this.#bind(mine("control"), config.controlListen, () => this.#control!.listen());
+    // An initializer without --control listens beside --data, on a free port: that is what was given, and is to be mended.
+    const { controlListen, dataListen } = config;
+    const beside = config.role === "initializer" && controlListen.port === 0 && controlListen.host === dataListen.host;
+    const control = beside
+      ? await this.#bind(mine("data"), dataListen, () => this.#control!.listen())
+      : await this.#bind(mine("control"), controlListen, () => this.#control!.listen());
     this.#hooks.reached("start.control_listening");
-    const data = await this.#bind(mine("data"), config.dataListen, () => this.#data!.listen());
+    const data = await this.#bind(mine("data"), dataListen, () => this.#data!.listen());
     this.#hooks.reached("start.data_listening");
     log.info("control_listening", `${config.name} control: listening on ${showAddress(control)}`);
     log.info("data_listening", `${config.name} data channel: listening on ${showAddress(data)}`);
@@ -621,7 +633,7 @@ function filesStay(files: FilesAfterStop, folder: string): string {
   }
   const why =
     files === "keep"
-      ? "The files stay, because not every worker took part"
+      ? "The files stay, because the cluster was not stopped as a whole"
       : "The files stay, because the initializer did not say that every worker took part";
   return (
     `${why}: start all workers with the same commands to go on, or, when the cluster is to be gone, on each machine: ` +

@@ -65,6 +65,12 @@ test("readOptionValues() reads numbers, texts and switches, and fills in default
   assert.equal(readOptionValues(SPECS, { user: "a", loud: "false" }).loud, false);
 });
 
+test("a number below what its option takes is refused with the option and the value", () => {
+  const specs = { rate: option.number({ default: 5, min: 0 }) };
+  assert.equal(readOptionValues(specs, { rate: "0" }).rate, 0);
+  assert.throws(() => readOptionValues(specs, { rate: "-1" }), /^ConfigError: --rate -1: must be at least 0$/);
+});
+
 test("readOptionValues() refuses what is missing or no number", () => {
   const refused = (texts: Record<string, string | true>, code: string, part: string) =>
     assert.throws(

@@ -143,17 +143,17 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
   [
     "a module with a syntax error",
     ["--application-module", "syntax", ...ADDRESSES],
-    /^Error: Cannot load application module .*syntax\.ts/,
+    /^Error: --application-module syntax: cannot load .*syntax\.ts: (?!BuildMessage)/,
   ],
   [
     "a module that throws",
     ["--application-module", "throws", ...ADDRESSES],
-    /^Error: Cannot load application module .*throws\.ts: .*out of cheese/,
+    /^Error: --application-module throws: cannot load .*throws\.ts: .*out of cheese/,
   ],
   [
     "a module that exports nothing",
     ["--application-module", "empty", ...ADDRESSES],
-    /^Error: Application module .*empty\.ts exports nothing/,
+    /^Error: --application-module empty: .*empty\.ts exports nothing/,
   ],
   [
     "an application whose build throws",

@@ -103,7 +103,7 @@ test("an application is loaded from any folder, without node_modules, through fi
 
 test("a module with a syntax error is refused with the place", async () => {
   const message = await load("const a = ;\n");
-  assert.match(message, /^Cannot load application module .*app\.ts: /);
+  assert.match(message, /^--application-module \S+: cannot load .*app\.ts: /);
   assert.match(message, /app\.ts:1/);
 });
 

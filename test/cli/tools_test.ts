@@ -748,6 +748,10 @@ test("links writes the original's names, but only from an executable", async () 
       assert.ok(out.includes(`${workingDir}/bin/${name} -> /opt/tammar\n`), name);
     }
     assert.equal(out.trimEnd().split("\n").length, 7);
+    writeFiles(workingDir, { file: "not a folder" });
+    const refused = await runMain(["links", "file"], { workingDir, compiled: true });
+    assert.equal(refused.status, 11);
+    assert.match(refused.err, /^Error: Cannot write links in .*file: it is not a folder/);
     assert.equal((await runMain(["links", "bin"], { workingDir })).status, 2);
     assert.equal((await runMain(["links"], { compiled: true })).status, 2);
   });

@@ -143,6 +143,7 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
     [...MODULE, "-t"],
     /^Cluster initializer needs its data channel address to be specified via --data\./,
   ],
+  ["a negative --worker-count", [...INITIALIZER, "--worker-count=-1"], /^--worker-count must be at least 1, not -1/],
   ["an initializer of two without --control", [...MODULE, "-t", "-d", "a:1", "-w", "2"], /--control/],
   [
     "--worker-count of a worker",

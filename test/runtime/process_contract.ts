@@ -47,6 +47,13 @@ export function runProcessContract(name: string, makeRuntime: () => Runtime): vo
     }
   });
 
+  test(`${name}: a folder that the system says it can't find, with its parent there, is refused and not tried for ever`, async (t) => {
+    if (process.platform !== "linux") return t.skip("there is no /proc");
+    const path = "/proc/tammar/folder";
+    const refused = withDeadline(makeRuntime().disk.makeDir(path));
+    await assert.rejects(refused, { name: "DiskError", code: "not_found" });
+  });
+
   test(`${name}: output to a reader that stalls does not stop the loop, and exit after it loses nothing`, async () => {
     const child = startChild(["stalled_output"]);
     child.stdout!.pause();

@@ -187,3 +187,25 @@ test("the same seed gives the same run", async () => {
   assert.equal(await run(), first);
   assert.match(first, / 200$/);
 });
+
+test("an initializer that comes back with another --worker-count says that the saved number holds", async () => {
+  const cluster = new VirtualCluster({ seed: 19, workers: 2 });
+  cluster.startAll();
+  assert.ok(await cluster.working());
+  cluster.processes.get("initializer")!.process.kill();
+  const again = cluster.start("initializer", { workerCount: 3 });
+  assert.ok(await cluster.world.runUntil(() => again.said("PHASE IV"), 20_000), again.lines.join("\n"));
+  assert.ok(again.said("Ignoring --worker-count 3: the cluster that is saved in"), again.lines.join("\n"));
+  assert.ok(again.said("has 2 workers"));
+});
+
+test("an address of --data that this machine does not have is told as --data, not as the --control beside it", async () => {
+  const cluster = new VirtualCluster({ seed: 20, workers: 1 });
+  const elsewhere = "w9";
+  const refused = cluster.start("initializer", {
+    controlListen: { host: elsewhere, port: 0 },
+    dataListen: { host: elsewhere, port: PORTS.data },
+  });
+  assert.ok(await cluster.world.runUntil(() => refused.status !== null, 5_000));
+  assert.match(`${refused.error}\n${refused.lines.join("\n")}`, /Cannot listen on --data w9:7001/);
+});

@@ -75,7 +75,10 @@ test("an initializer that is told to stop while the others are away keeps its fi
   initializer.process.signal("SIGTERM");
   assert.ok(await cluster.exited(), "it leaves");
   assert.equal(initializer.status, 0);
-  assert.ok(initializer.said("The files stay, because not every worker took part"), initializer.lines.join("\n"));
+  assert.ok(
+    initializer.said("The files stay, because the cluster was not stopped as a whole"),
+    initializer.lines.join("\n"),
+  );
   await assertComesBack(cluster, clusterId);
 });
 

@@ -5,6 +5,7 @@ import type { DeadLetter } from "../../store/dead_letter_file.ts";
 import { findDeadLetters, readDeadLetters } from "../../store/dead_letters_read.ts";
 import { jsonOfValue } from "../../store/value_json.ts";
 import { encodeFrame } from "../../wire/frame.ts";
+import { connectReason } from "../external_client.ts";
 import { normalize } from "../module_loader.ts";
 import { addressOf, addressText, isGiven, type OptionSpec, refuseUnknown, textOf } from "../options.ts";
 import { complain, jsonText, print } from "../terminal.ts";
@@ -76,7 +77,7 @@ async function connect(runtime: Runtime, address: { host: string; port: number }
     return await runtime.net.connect(address, { timeoutMs: CONNECT_TIMEOUT_MS });
   } catch (error) {
     if (!(error instanceof NetError)) throw error;
-    complain(runtime.host, `Error: Unable to connect to ${addressText(address)}: ${error.message}`);
+    complain(runtime.host, `Error: Unable to connect to ${addressText(address)}: ${connectReason(error)}`);
     return "failed";
   }
 }

@@ -31,7 +31,14 @@ export function linksCommand(installer: Installer, commands: readonly Command[])
         );
       }
       const folder = normalize(directory.startsWith("/") ? directory : `${host.workingDir}/${directory}`);
-      if ((await disk.stat(folder)) === null) await disk.makeDir(folder);
+      const there = await disk.stat(folder);
+      if (there === null) await disk.makeDir(folder);
+      else if (there.kind !== "folder") {
+        throw new EnvironmentError(
+          "not_folder",
+          `Cannot write links in ${printable(folder)}: it is not a folder; give the one that they belong in`,
+        );
+      }
       const inTheWay: string[] = [];
       for (const name of names) {
         const path = `${folder}/${name}`;

@@ -2,6 +2,7 @@ import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import { type Address, type Conn, type Disk, type DiskFile, NetError, type Runtime } from "../../runtime/runtime.ts";
 import { writeFrameHeader } from "../../wire/frame.ts";
+import { connectReason } from "../external_client.ts";
 import {
   addressText,
   integerOf,
@@ -91,7 +92,7 @@ export const send = defineTool({
         await print(runtime.host, "Connected\n");
       } catch (error) {
         if (!(error instanceof NetError)) throw error;
-        complain(runtime.host, `Error: Unable to connect to ${addressText(target)}: ${error.message}`);
+        complain(runtime.host, `Error: Unable to connect to ${addressText(target)}: ${connectReason(error)}`);
         for (const conn of conns) conn.abort();
         return EXIT.failed;
       }

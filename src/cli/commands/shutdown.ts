@@ -55,6 +55,7 @@ async function stopCluster(
       case "timeout":
         if (isSilent && clock.monotonicMs() < until) {
           askedTheOldWay = true;
+          await print(host, `waiting for an answer of ${client.address} (${FIRST_REPORT_MS / 1_000} s)\n`);
           await client.send({ kind: "clean_shutdown", text: "" });
           continue;
         }

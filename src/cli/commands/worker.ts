@@ -56,7 +56,7 @@ export function workerCommand(compiledIn: CompiledIn | null, instruments = NO_IN
     usage: compiledIn === null ? "--application-module MODULE [options]" : "[options]",
     options,
     examples: [
-      `${module}--cluster-initializer --control 127.0.0.1:7000 --data 127.0.0.1:7001 --out 127.0.0.1:7200`,
+      `${module}--cluster-initializer --worker-count 2 --control 127.0.0.1:7000 --data 127.0.0.1:7001 --out 127.0.0.1:7200`,
       `${module}--name worker1 --control 127.0.0.1:7000 --out 127.0.0.1:7200`,
     ],
     async run(invocation) {
