@@ -25,6 +25,12 @@ interface Rotten {
   readonly rotten: Uint8Array;
 }
 
+/** State that is away, and may be put back. */
+interface Lost {
+  readonly atMs: Millis;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
 export interface FaultHooks {
   readonly applied: (fault: FaultRecord) => void;
   readonly called: (worker: WorkerName, call: "disk" | "net") => void;
@@ -45,7 +51,7 @@ export class FaultPlan {
   readonly #calls = new Map<WorkerName, number>();
   readonly #rotten = new Map<WorkerName, Rotten[]>();
   /** Contents of the files that are gone, by path. */
-  readonly #lost = new Map<WorkerName, Map<string, Uint8Array>>();
+  readonly #lost = new Map<WorkerName, Lost>();
   /** Until when what was done lasts. */
   #lastsUntilMs: Millis = 0;
   #mended = false;
@@ -362,13 +368,14 @@ export class FaultPlan {
     const { disk } = this.#cluster.machines.get(worker)!;
     const restored: string[] = [];
     const lost = this.#lost.get(worker);
-    if (lost !== undefined) {
+    // Who works without it has a later state: what is lost then is an old copy.
+    if (lost !== undefined && !this.#hasWorkedSince(worker, lost.atMs)) {
       // First, since it may have rotted before it was lost: all of what it had, and nothing of what came since.
       for (const path of this.#stateFiles(worker)) disk.take(path);
-      for (const [path, content] of lost) disk.put(path, content);
-      restored.push(...lost.keys());
-      this.#lost.delete(worker);
+      for (const [path, content] of lost.files) disk.put(path, content);
+      restored.push(...lost.files.keys());
     }
+    this.#lost.delete(worker);
     for (const { path, original, rotten } of (this.#rotten.get(worker) ?? []).reverse()) {
       const now = disk.peek(path);
       if (now === null || now.length < rotten.length || rotten.some((byte, i) => byte !== now[i])) continue;
@@ -381,6 +388,11 @@ export class FaultPlan {
     return restored.join(" ");
   }
 
+  #hasWorkedSince(worker: WorkerName, atMs: Millis): boolean {
+    const { processes } = this.#cluster.observation;
+    return processes.some((process) => process.worker === worker && process.startedMs >= atMs && process.phase === 4);
+  }
+
   #stateFiles(worker: WorkerName): string[] {
     return this.#cluster.filesOf(worker).filter((path) => path.includes(`/${STATE_FOLDER}/`));
   }
@@ -389,7 +401,8 @@ export class FaultPlan {
     const files = this.#stateFiles(worker);
     if (this.#cluster.running(worker) || files.length === 0 || this.#lost.has(worker)) return "";
     const { disk } = this.#cluster.machines.get(worker)!;
-    this.#lost.set(worker, new Map(files.map((path) => [path, disk.peek(path)!])));
+    const content = new Map(files.map((path) => [path, disk.peek(path)!]));
+    this.#lost.set(worker, { atMs: this.#cluster.world.now(), files: content });
     for (const path of files) disk.take(path);
     return worker;
   }
