@@ -16,6 +16,10 @@ export function checkSource(name: unknown, definition: SourceDefinition<unknown>
       checkFraming(where, definition.framing);
       checkDecoding(where, definition);
       checkConnectionsMax(where, definition.connectionsMax);
+      if (typeof definition.acks !== "boolean") {
+        const given = showType(definition.acks);
+        throw new PlanError("definition_invalid", `${where}: acks is ${given}: give it true or false`);
+      }
       return;
     }
     case "connector":

@@ -34,6 +34,11 @@ export interface TcpSourceSettings<T> {
    * `source-ids-query` has an id for each; ten where this is left out.
    */
   readonly connectionsMax?: number;
+  /**
+   * Tells each client on its own connection, behind each checkpoint, how many of its records are safe: see
+   * `docs/protocol/tcp.md`. Clients have to read what they are told. Default: false, and the source never writes.
+   */
+  readonly acks?: boolean;
 }
 
 /** A source that listens on the address that `--in NAME@HOST:PORT` gives it. Made by `tcpSource`. */
@@ -45,6 +50,7 @@ export interface TcpSource<T> {
   readonly eventTime: ((value: T) => number) | undefined;
   readonly lengthMax: number;
   readonly connectionsMax: number | undefined;
+  readonly acks: boolean;
 }
 
 /**
@@ -63,5 +69,6 @@ export function tcpSource<T>(settings: TcpSourceSettings<T>): TcpSource<T> {
     eventTime: settings.eventTime,
     lengthMax: settings.lengthMax ?? TCP_PAYLOAD_LENGTH_MAX,
     connectionsMax: settings.connectionsMax,
+    acks: settings.acks ?? false,
   };
 }

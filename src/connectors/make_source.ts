@@ -64,6 +64,8 @@ export function makeSource(definition: SourceDefinition<unknown>, surroundings: 
         framing: definition.framing,
         frameBytesMax: surroundings.frameBytesMax,
         connectionsMax: surroundings.connectionsMax,
+        acks: definition.acks,
+        checkpoints: surroundings.checkpoints,
         turn,
         blocked,
         frames,

@@ -8,8 +8,11 @@
  *   T4. It is not read for longer than `TURN_MS` without letting timers and other sockets have their turn.
  *   T5. Who has not sent a frame yet is a stranger: one that is too slow with the first goes, and when all connections are
  *       in use, the one that is here longest goes. Behind the first frame a client may be as slow as it likes.
- *   T6. The protocol has no way to ask for a frame again: a rollback says which frames are not in the state any more, and the
- *       senders have to send them again.
+ *   T6. The protocol has no way to ask for a frame again: a rollback says which frames are not in the state any more, of the
+ *       source and of each connection, and the senders have to send them again.
+ *   T7. Where the application asks for it, a connection is told which of its records are safe, behind each checkpoint
+ *       (`wire/position_ack.ts`). Only the newest position is kept to be told, so a client that does not read costs nothing.
+ *       A rollback closes the connections that it took records from: nothing may be acknowledged behind what is lost.
  */
 
 import type { Framing } from "../api/framing.ts";
@@ -19,6 +22,7 @@ import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
+import { encodePositionAck } from "../wire/position_ack.ts";
 import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
 
 /** How long may be read before timers, acknowledgements and other sockets get their turn. */
@@ -26,6 +30,13 @@ const TURN_MS: Millis = 1;
 /** A first frame that is longer on its way than this must have made some progress, on average. */
 const PROGRESS_MS: Millis = 10_000;
 const PROGRESS_BYTES_PER_SECOND = 1_024;
+/** Connections that are gone and not covered, of which is known what a rollback takes from them; the newest. */
+const GONE_MAX = 64;
+/** Connections in a checkpoint, and in what is logged of a rollback. */
+const SAVED_MAX = 256;
+const LOGGED_MAX = 16;
+/** Cuts that may still become checkpoints. One is in flight; news of it may be late. */
+const CUTS_MAX = 16;
 
 export interface TcpSourceOptions {
   readonly runtime: Runtime;
@@ -35,10 +46,36 @@ export interface TcpSourceOptions {
   readonly frameBytesMax: number;
   readonly connectionsMax: number;
   readonly turn: (run: () => void) => void;
+  /** Are clients told what is safe? */
+  readonly acks: boolean;
+  /** Are checkpoints taken? */
+  readonly checkpoints: boolean;
   /** Is anything behind this source unable to take more? Then nothing is read until `resume`. */
   readonly blocked: () => boolean;
   /** `count` frames, frame `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
   readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+}
+
+/** What was taken in: whole frames, and their bytes with headers. */
+interface Count {
+  readonly frames: number;
+  readonly bytes: number;
+}
+
+/** What was taken in from one connection. */
+interface Taken {
+  readonly peer: string;
+  frames: number;
+  bytes: number;
+  /** Of these, in the last checkpoint. */
+  covered: Count;
+  /** At the last rollback: what came before was told then. */
+  since: Count;
+  isGone: boolean;
+}
+
+interface Cut extends Count {
+  readonly connections: ReadonlyMap<Taken, Count>;
 }
 
 interface Connection {
@@ -52,14 +89,25 @@ interface Connection {
   known: boolean;
   /** Of the first frame: since when it is on its way, not counting while nothing was read. Null: it has not begun. */
   firstSinceMs: Millis | null;
+  readonly taken: Taken;
+  /** Bytes that came. */
+  bytes: number;
+  /** Records that it was told to be safe; -1: nothing yet. */
+  told: number;
+  telling: boolean;
+  /** It has ended its direction, and waits for the rest to be acknowledged. */
+  hasEnded: boolean;
 }
 
-/** In a checkpoint. */
-interface TcpPosition {
-  readonly version: 1;
-  /** Frames that were taken in since the cluster was formed, and are in the state. */
-  readonly frames: number;
+/** In a checkpoint: what was taken in since the cluster was formed, and is in the state. */
+interface TcpPosition extends Count {
+  readonly version: 2;
+  readonly epoch: Epoch;
+  /** Those that something was taken in from, the newest; counted from the beginning of each. */
+  readonly connections: readonly (Count & { readonly peer: string })[];
 }
+
+const NOTHING: Count = { frames: 0, bytes: 0 };
 
 export class TcpSourceConnector implements SourceConnector {
   readonly checkpoints: SourceCheckpoints;
@@ -77,13 +125,21 @@ export class TcpSourceConnector implements SourceConnector {
   bytesRead = 0;
   /** Taken in since the cluster was formed, without what rollbacks have taken back. */
   frames = 0;
-  /** Frames that rollbacks have taken back, of those that this process took in. */
-  framesTakenBack = 0;
-  /** Frames that the last checkpoint covers. */
-  #covered = 0;
-  readonly #cuts = new Map<Epoch, number>();
-  /** Taken in by this process; for the rollback. */
+  #bytes = 0;
+  /** What rollbacks have taken back, of what this process took in. */
+  #takenBack: Count = NOTHING;
+  /** What the last rollback took back, and whether that is all: not of what an earlier process took in. */
+  #lastTakenBack: Count = NOTHING;
+  #lastIsCounted = true;
+  /** What the last checkpoint covers. */
+  #covered: Count = NOTHING;
+  readonly #cuts = new Map<Epoch, Cut>();
+  /** Taken in by this process since the last rollback. */
   #framesHere = 0;
+  #bytesHere = 0;
+  #wasOpen = false;
+  /** The oldest first: of all connections, and of those that are gone and not covered. */
+  readonly #taken = new Set<Taken>();
 
   constructor(options: TcpSourceOptions) {
     this.#options = options;
@@ -110,9 +166,17 @@ export class TcpSourceConnector implements SourceConnector {
       accepted: this.accepted,
       refused: this.refused,
       bytes: this.bytesRead,
+      acks: this.#tells,
       frames: this.frames,
-      frames_covered: this.#covered,
-      frames_taken_back: this.framesTakenBack,
+      frames_covered: this.#covered.frames,
+      frames_taken_back: this.#takenBack.frames,
+      // Of whole frames, with their headers, as a sender counts them.
+      frame_bytes: this.#bytes,
+      frame_bytes_covered: this.#covered.bytes,
+      frame_bytes_taken_back: this.#takenBack.bytes,
+      last_rollback_frames: this.#lastTakenBack.frames,
+      last_rollback_bytes: this.#lastTakenBack.bytes,
+      last_rollback_counted: this.#lastIsCounted,
     };
   }
 
@@ -125,12 +189,20 @@ export class TcpSourceConnector implements SourceConnector {
       failed: (error: NetError) => log.warn("accept_failed", `${name} source: ${error.message}`),
     });
     this.#listener = listener;
+    if (this.#options.acks && !this.#options.checkpoints) {
+      log.warn(
+        "source_acks_off",
+        `${name} source: the application wants records acknowledged, and without checkpoints none can be: leave out ` +
+          "--checkpoint-interval off",
+      );
+    }
     if (this.#closed) listener.close();
   }
 
   /** Phase IV: begins to read. */
   open(): void {
     this.#open = true;
+    this.#wasOpen = true;
     this.resume();
   }
 
@@ -140,48 +212,135 @@ export class TcpSourceConnector implements SourceConnector {
     for (const connection of this.#connections) this.#go(connection);
   }
 
-  /** No more input: pieces of frames are dropped. */
+  /**
+   * No more input: pieces of frames are dropped. Who is told what is safe stays until
+   * the second `close`, since the last checkpoint is still to come.
+   */
   close(takeHeld: boolean): void {
+    const isSecond = this.#closed;
     this.#closed = true;
     this.#listener?.close();
-    for (const connection of this.#connections) {
+    for (const connection of [...this.#connections]) {
       // What was held is taken in: it was read, so the client believes it arrived.
       if (takeHeld && connection.held !== null) this.#deliver(connection, connection.held);
       connection.held = null;
-      connection.conn.abort();
+      if (this.#tells && !isSecond) continue;
+      this.#forget(connection);
+      if (isSecond) connection.conn.end();
+      else connection.conn.abort();
     }
-    this.#connections.clear();
+  }
+
+  get #tells(): boolean {
+    return this.#options.acks && this.#options.checkpoints;
   }
 
   #snapshot(epoch: Epoch): TcpPosition {
-    this.#cuts.set(epoch, this.frames);
-    return { version: 1, frames: this.frames };
+    const { frames } = this;
+    const bytes = this.#bytes;
+    const connections = new Map<Taken, Count>();
+    const saved: (Count & { readonly peer: string })[] = [];
+    for (const taken of this.#taken) {
+      if (taken.frames === 0) continue;
+      connections.set(taken, { frames: taken.frames, bytes: taken.bytes });
+      saved.push({ peer: taken.peer, frames: taken.frames, bytes: taken.bytes });
+    }
+    this.#cuts.set(epoch, { frames, bytes, connections });
+    for (const cut of this.#cuts.keys()) if (this.#cuts.size > CUTS_MAX) this.#cuts.delete(cut);
+    return { version: 2, epoch, frames, bytes, connections: saved.slice(-SAVED_MAX) };
   }
 
   #acknowledge(epoch: Epoch): void {
-    this.#covered = this.#cuts.get(epoch) ?? this.#covered;
-    for (const cut of this.#cuts.keys()) if (cut <= epoch) this.#cuts.delete(cut);
+    const cut = this.#cuts.get(epoch);
+    // The cut itself stays: a rollback may go back to it, more than once.
+    for (const older of this.#cuts.keys()) if (older < epoch) this.#cuts.delete(older);
+    if (cut === undefined) return;
+    this.#covered = { frames: cut.frames, bytes: cut.bytes };
+    for (const [taken, count] of cut.connections) {
+      taken.covered = count;
+      if (taken.isGone && taken.frames === count.frames) this.#taken.delete(taken);
+    }
+    if (this.#tells) for (const connection of [...this.#connections]) this.#tell(connection);
   }
 
   /** T6. */
   #seek(position: unknown | null): void {
     const { log, name } = this.#options;
-    const { frames } = readPosition(position, name);
-    const lost = Math.min(this.frames - frames, this.#framesHere);
-    if (lost > 0) {
-      this.framesTakenBack += lost;
+    const { epoch, frames, bytes, connections } = readPosition(position, name);
+    const cut = this.#cuts.get(epoch);
+    const lost: Count = {
+      frames: Math.max(0, Math.min(this.frames - frames, this.#framesHere)),
+      bytes: Math.max(0, Math.min(this.#bytes - bytes, this.#bytesHere)),
+    };
+    // A process that has not taken in anything yet can't know what the one before it did.
+    this.#lastIsCounted = this.#wasOpen || position === null;
+    this.#lastTakenBack = lost;
+    this.#takenBack = { frames: this.#takenBack.frames + lost.frames, bytes: this.#takenBack.bytes + lost.bytes };
+    const lines: string[] = [];
+    for (const taken of this.#taken) {
+      const covered = position === null ? NOTHING : (cut?.connections.get(taken) ?? (cut ? NOTHING : taken.covered));
+      const from = covered.frames > taken.since.frames ? covered : taken.since;
+      if (taken.frames > from.frames) {
+        const count = showCount({ frames: taken.frames - from.frames, bytes: taken.bytes - from.bytes });
+        lines.push(`from ${taken.peer}: the last ${count} are not in the state: ${again(from)} of that connection`);
+      }
+      taken.since = { frames: taken.frames, bytes: taken.bytes };
+      if (taken.isGone) this.#taken.delete(taken);
+    }
+    if (lost.frames > 0) {
       log.warn(
         "source_rolled_back",
-        `${name} source: the last ${lost} frames that it took in are not in the state any more: send again what came behind ` +
-          `frame ${frames}, counted since the cluster was formed`,
+        `${name} source: the last ${showCount(lost)} that it took in are not in the state any more: ${again({ frames, bytes })}, ` +
+          "counted since the cluster was formed",
       );
-    } else if (frames > 0) {
-      log.info("source_position", `${name} source: the state covers the first ${frames} frames that it took in`);
+    } else if (this.#wasOpen) {
+      log.info(
+        "source_position",
+        `${name} source: the rollback took back 0 frames (0 bytes): the state covers all ${showCount({ frames, bytes })} ` +
+          "that it took in since the cluster was formed",
+      );
+    } else if (position !== null) {
+      log.warn(
+        "source_position",
+        `${name} source: the state covers the first ${showCount({ frames, bytes })} that it took in since the cluster was ` +
+          `formed; what the process before this one took in behind them is not known: ${again({ frames, bytes })}, if it did`,
+      );
+      for (const { peer, ...count } of connections) {
+        lines.push(`from ${peer}, to the process before: the state covers the first ${showCount(count)}`);
+      }
+    }
+    for (const line of lines.slice(-LOGGED_MAX)) log.warn("source_connection_position", `${name} source: ${line}`);
+    if (lines.length > LOGGED_MAX) {
+      const others = lines.length - LOGGED_MAX;
+      log.warn("source_connection_position", `${name} source: and ${others} connections before these`);
     }
     this.frames = frames;
-    this.#covered = frames;
+    this.#bytes = bytes;
+    this.#covered = { frames, bytes };
     this.#framesHere = 0;
-    this.#cuts.clear();
+    this.#bytesHere = 0;
+    for (const other of this.#cuts.keys()) if (other !== epoch) this.#cuts.delete(other);
+    if (this.#tells) this.#closeTakenBack(position === null ? null : cut);
+  }
+
+  /** T7: whom something was taken back from connects again, and sends what was not acknowledged. */
+  #closeTakenBack(cut: Cut | null | undefined): void {
+    for (const connection of [...this.#connections]) {
+      const { taken, conn } = connection;
+      const covered = cut?.connections.get(taken) ?? NOTHING;
+      if (covered.frames === taken.frames) {
+        // Its checkpoint exists, whether or not this worker had heard of it.
+        taken.covered = covered;
+        this.#tell(connection);
+        continue;
+      }
+      this.#forget(connection);
+      taken.isGone = true;
+      this.#taken.delete(taken);
+      conn.abort();
+      const { log, name } = this.#options;
+      log.info("source_client_restarted", `${name} source: closed the connection from ${taken.peer}: rolled back`);
+    }
   }
 
   #accept(conn: Conn): void {
@@ -207,8 +366,15 @@ export class TcpSourceConnector implements SourceConnector {
       held: null,
       known: false,
       firstSinceMs: null,
+      taken: { peer, frames: 0, bytes: 0, covered: NOTHING, since: NOTHING, isGone: false },
+      bytes: 0,
+      told: -1,
+      telling: false,
+      hasEnded: false,
     };
     this.#connections.add(connection);
+    this.#taken.add(connection.taken);
+    this.#tell(connection);
     if (this.#open) this.#go(connection);
   }
 
@@ -228,7 +394,8 @@ export class TcpSourceConnector implements SourceConnector {
   }
 
   #go(connection: Connection): void {
-    if (connection.phase !== "idle" || this.#closed || !this.#connections.has(connection)) return;
+    if (connection.phase !== "idle" || connection.hasEnded || this.#closed || !this.#connections.has(connection))
+      return;
     if (this.#options.blocked()) {
       connection.firstSinceMs = null;
       return;
@@ -251,7 +418,7 @@ export class TcpSourceConnector implements SourceConnector {
     const { turn, runtime } = this.#options;
     if (bytes === null) return turn(() => this.#gone(connection, null));
     // A chunk that comes while this source closes was not taken in.
-    if (!this.#connections.has(connection)) return;
+    if (this.#closed || !this.#connections.has(connection)) return;
     this.bytesRead += bytes.length;
     connection.held = bytes;
     if (runtime.clock.monotonicMs() - this.#turnSinceMs <= TURN_MS) {
@@ -269,12 +436,19 @@ export class TcpSourceConnector implements SourceConnector {
 
   /** Returns whether the connection lives on. */
   #deliver(connection: Connection, bytes: Uint8Array): boolean {
-    const { splitter } = connection;
+    const { splitter, taken } = connection;
     const outcome = splitter.push(bytes);
+    connection.bytes += bytes.length;
     if (splitter.count > 0) {
       connection.known = true;
+      // Behind a frame that is too long nothing is whole.
+      const whole = outcome === "ok" ? connection.bytes - splitter.pending : taken.bytes;
       this.frames += splitter.count;
       this.#framesHere += splitter.count;
+      this.#bytes += whole - taken.bytes;
+      this.#bytesHere += whole - taken.bytes;
+      taken.frames += splitter.count;
+      taken.bytes = whole;
       this.#options.frames(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
     }
     if (outcome !== "ok") {
@@ -294,15 +468,57 @@ export class TcpSourceConnector implements SourceConnector {
     return elapsedMs <= PROGRESS_MS || connection.splitter.pending * 1000 >= elapsedMs * PROGRESS_BYTES_PER_SECOND;
   }
 
+  /** Tells a client how much is safe, if it does not know yet: the newest, and one write at a time. */
+  #tell(connection: Connection): void {
+    if (!this.#tells || connection.telling || !this.#connections.has(connection)) return;
+    const { taken, conn } = connection;
+    if (connection.told >= taken.covered.frames) {
+      if (connection.hasEnded && taken.covered.frames === taken.frames) this.#gone(connection, null);
+      return;
+    }
+    connection.told = taken.covered.frames;
+    connection.telling = true;
+    conn.write(encodePositionAck(taken.covered.frames, taken.covered.bytes)).then(
+      () =>
+        this.#options.turn(() => {
+          connection.telling = false;
+          this.#tell(connection);
+        }),
+      (error: unknown) =>
+        this.#options.turn(() => this.#gone(connection, error instanceof Error ? error.message : String(error))),
+    );
+  }
+
+  /** Returns whether it was there. What was taken in from it is remembered until it is covered. */
+  #forget(connection: Connection): boolean {
+    if (!this.#connections.delete(connection)) return false;
+    const { taken } = connection;
+    taken.isGone = true;
+    if (taken.frames === taken.covered.frames) this.#taken.delete(taken);
+    let gone = this.#taken.size - this.#connections.size;
+    for (const other of this.#taken) {
+      if (gone <= GONE_MAX) break;
+      if (other.isGone && this.#taken.delete(other)) gone--;
+    }
+    return true;
+  }
+
   #drop(connection: Connection, code: string, why: string): void {
-    if (!this.#connections.delete(connection)) return;
+    if (!this.#forget(connection)) return;
     connection.conn.abort();
     const { log, name } = this.#options;
     log.warn(code, `${name} source: ${why}. It came from ${showAddress(connection.conn.peer)}`);
   }
 
+  /** @param why Null: the client has ended its direction. */
   #gone(connection: Connection, why: string | null): void {
-    if (!this.#connections.delete(connection)) return;
+    const { taken, hasEnded } = connection;
+    // Its records may be acknowledged yet.
+    if (why === null && this.#tells && !hasEnded && taken.frames > taken.covered.frames) {
+      connection.hasEnded = true;
+      return;
+    }
+    if (!this.#forget(connection)) return;
     const { log, name } = this.#options;
     const cut = connection.splitter.pending;
     connection.conn.end();
@@ -315,12 +531,30 @@ export class TcpSourceConnector implements SourceConnector {
   }
 }
 
+function showCount({ frames, bytes }: Count): string {
+  return `${frames} frames (${bytes} bytes)`;
+}
+
+function again({ frames, bytes }: Count): string {
+  return `send again what came behind frame ${frames} (byte ${bytes})`;
+}
+
 function readPosition(position: unknown | null, name: string): TcpPosition {
-  if (position === null) return { version: 1, frames: 0 };
-  const { version, frames } = position as Partial<TcpPosition>;
-  if (version === 1 && Number.isSafeInteger(frames) && frames! >= 0) return { version, frames: frames! };
+  if (position === null) return { version: 2, epoch: 0, ...NOTHING, connections: [] };
+  const { version, epoch, frames, bytes, connections } = position as Partial<TcpPosition>;
+  const isValid = version === 2 && isCount(epoch) && isCount(frames) && isCount(bytes) && Array.isArray(connections);
+  if (
+    isValid &&
+    connections.every((each) => typeof each?.peer === "string" && isCount(each.frames) && isCount(each.bytes))
+  ) {
+    return { version, epoch, frames, bytes, connections };
+  }
   throw new ResilienceError(
     "position_invalid",
     `Cannot go on with source "${name}": the saved position is not one of a TCP source of this version`,
   );
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

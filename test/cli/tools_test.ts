@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { encodeDeadLetter, encodeDeadLettersHeader } from "../../src/store/dead_letter_file.ts";
 import { ByteWriter } from "../../src/wire/byte_writer.ts";
+import { encodePositionAck } from "../../src/wire/position_ack.ts";
 import { withFolder } from "../lib/real_runtime.ts";
 import { eventually, runMain, startMain, writeFiles } from "./run_main.ts";
 
@@ -558,6 +559,47 @@ test("send shares messages out over several hosts in turn", async () => {
       ["2", "4"],
     ],
   );
+});
+
+/** A source that acknowledges so many records, in two steps, if any. */
+async function acknowledging(records: number | null, end = false) {
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    if (records === null) return void socket.resume();
+    socket.write(encodePositionAck(0, 0));
+    socket.once("data", () => {
+      socket.resume();
+      const bytes = encodePositionAck(records, records * 5);
+      socket.write(bytes.subarray(0, 7));
+      setTimeout(() => {
+        socket.write(bytes.subarray(7));
+        if (end) socket.destroy();
+      }, 20);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  const result = await runMain(["send", "-h", `127.0.0.1:${port}`, "-m", "7", "--acks", "1", ...FAST]);
+  server.close();
+  return result;
+}
+
+test("send --acks waits until all is acknowledged, and says in words how far it is if not", async () => {
+  const all = await acknowledging(7);
+  assert.equal(all.status, 0, all.err);
+  assert.match(all.out, /All 7 messages are acknowledged/);
+  const some = await acknowledging(5);
+  assert.equal(some.status, 1);
+  assert.match(some.err, /has acknowledged 5 of 7 messages: send the others again/);
+  const none = await acknowledging(null);
+  assert.equal(none.status, 1);
+  assert.match(
+    none.err,
+    /has acknowledged 0 of 7 messages: .* the source has said nothing: does its application have acks: true/,
+  );
+  const lost = await acknowledging(3, true);
+  assert.equal(lost.status, 1);
+  assert.match(lost.err, /has acknowledged 3 of 7 messages: .*the (connection was lost|source has closed)/);
 });
 
 test("send is exit 2 for wrong usage and exit 1 where nobody listens", async () => {

@@ -5,8 +5,10 @@ import { Prng } from "../../src/base/prng.ts";
 import { TcpSourceConnector, type TcpSourceOptions } from "../../src/connectors/tcp_source.ts";
 import type { Conn, ListenOptions, Runtime } from "../../src/runtime/runtime.ts";
 import type { VirtualHost } from "../../src/runtime/virtual/host.ts";
+import type { NetworkOptions } from "../../src/runtime/virtual/network.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
 import { encodeFrame } from "../../src/wire/frame.ts";
+import { PositionAckReader } from "../../src/wire/position_ack.ts";
 import { realRuntime } from "../lib/real_runtime.ts";
 import { CollectedLog } from "./fakes.ts";
 
@@ -23,8 +25,8 @@ class Bench {
   readonly #machine: VirtualHost;
   #clients = 0;
 
-  constructor(seed: number, options: Partial<TcpSourceOptions> = {}) {
-    this.world = new VirtualWorld({ seed });
+  constructor(seed: number, options: Partial<TcpSourceOptions> = {}, network: Partial<NetworkOptions> = {}) {
+    this.world = new VirtualWorld({ seed, network });
     this.prng = new Prng(seed, "source test");
     this.#machine = this.world.host("worker");
     this.#machine.startProcess(async (runtime) => {
@@ -115,6 +117,8 @@ function sourceOf(
     framing: framed.u32,
     frameBytesMax: 16 << 20,
     connectionsMax: 10,
+    acks: false,
+    checkpoints: true,
     turn: (run) => run(),
     blocked,
     frames: (bytes, starts, ends, count) => {
@@ -455,9 +459,115 @@ test("a rollback says which frames a source has taken in and lost, and a new pro
   checkpoints!.seek(position);
   assert.equal(bench.source.status()["frames"], 5);
   assert.equal(bench.source.status()["frames_taken_back"], 3);
-  assert.match(bench.log.lines.at(-1)!, /the last 3 frames .* send again what came behind frame 5/);
-  const other = await new Bench(2).listening();
+  assert.match(
+    bench.log.lines.at(-1)!,
+    / from .*: the last 3 frames \(15 bytes\) .* send again what came behind frame 5 \(byte 25\) of that/,
+  );
+  checkpoints!.seek(position);
+  assert.match(bench.log.lines.at(-1)!, /the rollback took back 0 frames \(0 bytes\): the state covers all 5 frames/);
+  const other = await new Bench(2).listening(false);
   other.source.checkpoints!.seek(position);
-  assert.match(other.log.lines.at(-1)!, /the state covers the first 5 frames/);
-  assert.throws(() => other.source.checkpoints!.seek({ version: 1, frames: -1 }), /not one of a TCP source/);
+  assert.match(other.log.lines.at(-1)!, /to the process before: the state covers the first 5 frames \(25 bytes\)/);
+  assert.equal(other.source.status()["last_rollback_counted"], false);
+  assert.throws(() => other.source.checkpoints!.seek({ version: 2, frames: -1 }), /not one of a TCP source/);
+});
+
+/** A client that reads what it is told, unless it is told to be deaf. */
+async function listener(bench: Bench, name: string, deaf = false) {
+  const acks = new PositionAckReader();
+  const client = { acks, told: [] as number[], over: false, write: (_bytes: Uint8Array) => {}, end: () => {} };
+  let conn: Conn | null = null;
+  bench.world.host(name).startProcess(async ({ net }) => {
+    const made = await net.connect({ host: "worker", port: PORT }, { timeoutMs: 5_000 });
+    conn = made;
+    client.write = (bytes) => void made.write(bytes).catch(() => {});
+    client.end = () => made.end();
+    try {
+      for (let bytes = deaf ? null : await made.read(); bytes !== null; bytes = await made.read()) {
+        assert.equal(acks.push(bytes), null);
+        // A piece of a frame says nothing yet.
+        const { records } = acks.position ?? { records: null };
+        if (records !== null && records !== client.told.at(-1)) client.told.push(records);
+      }
+    } catch {
+      // Cut.
+    }
+    client.over = !deaf;
+  });
+  await bench.until(() => conn !== null, "it connects");
+  return client;
+}
+
+test("a client is told what each checkpoint covers of its own connection, and may end its direction before", async () => {
+  const bench = await new Bench(3, { acks: true }).listening();
+  const { checkpoints } = bench.source;
+  const one = await listener(bench, "one");
+  const two = await listener(bench, "two");
+  await bench.until(() => one.told.length === 1 && two.told.length === 1, "both are told 0");
+  one.write(join([frame("a"), frame("b"), frame("c")]));
+  two.write(frame("dd"));
+  await bench.until(() => bench.frames.length === 4, "all are taken in");
+  checkpoints!.snapshot(1);
+  two.write(frame("e"));
+  await bench.until(() => bench.frames.length === 5, "one more");
+  two.end();
+  checkpoints!.acknowledge(1);
+  await bench.until(() => one.told.at(-1) === 3 && two.told.at(-1) === 1, "both know");
+  assert.deepEqual(one.acks.position, { records: 3, bytes: 15 });
+  assert.deepEqual(two.acks.position, { records: 1, bytes: 6 });
+  assert.equal(two.over, false);
+  checkpoints!.snapshot(2);
+  checkpoints!.acknowledge(2);
+  await bench.until(() => two.over, "its last record is safe");
+  assert.deepEqual(two.told, [0, 1, 2]);
+  assert.deepEqual(one.told, [0, 3]);
+});
+
+test("a rollback closes the connections that it took records from, and no other", async () => {
+  const bench = await new Bench(4, { acks: true }).listening();
+  const { checkpoints } = bench.source;
+  const one = await listener(bench, "one");
+  const two = await listener(bench, "two");
+  one.write(frame("a"));
+  two.write(frame("b"));
+  await bench.until(() => bench.frames.length === 2, "both are taken in");
+  // It exists, though this worker has not heard of it.
+  const position = checkpoints!.snapshot(1);
+  two.write(frame("c"));
+  await bench.until(() => bench.frames.length === 3, "one more");
+  checkpoints!.seek(position);
+  await bench.until(() => two.over && one.told.at(-1) === 1, "one is told, two is cut");
+  assert.deepEqual(two.told, [0]);
+  assert.equal(one.over, false);
+  one.write(frame("d"));
+  await bench.until(() => bench.frames.length === 4, "one goes on");
+  checkpoints!.snapshot(2);
+  checkpoints!.acknowledge(2);
+  await bench.until(() => one.told.at(-1) === 2, "and is told");
+  checkpoints!.seek(null);
+  await bench.until(() => one.over, "back to nothing");
+});
+
+test("a client that does not read what it is told costs one write, and is read on", async () => {
+  const bench = await new Bench(5, { acks: true }, { receiveBufferBytes: 32, sendBufferBytes: 32 }).listening();
+  const { checkpoints } = bench.source;
+  const client = await listener(bench, "deaf", true);
+  for (let i = 1; i <= 200; i++) {
+    client.write(frame("x"));
+    await bench.until(() => bench.frames.length === i, `frame ${i}`);
+    checkpoints!.snapshot(i);
+    checkpoints!.acknowledge(i);
+  }
+  assert.equal(bench.source.connections, 1);
+});
+
+test("without checkpoints nothing is acknowledged, and the log says why", async () => {
+  const bench = await new Bench(6, { acks: true, checkpoints: false }).listening();
+  const client = await listener(bench, "one");
+  client.write(frame("x"));
+  await bench.until(() => bench.frames.length === 1, "it is taken in");
+  client.end();
+  await bench.until(() => client.over, "it is closed");
+  assert.deepEqual(client.told, []);
+  assert.ok(bench.log.lines.some((line) => line.startsWith("source_acks_off")));
 });

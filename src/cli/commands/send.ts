@@ -2,6 +2,7 @@ import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import { type Address, type Conn, type Disk, type DiskFile, NetError, type Runtime } from "../../runtime/runtime.ts";
 import { writeFrameHeader } from "../../wire/frame.ts";
+import { type PositionAck, PositionAckReader } from "../../wire/position_ack.ts";
 import { connectReason } from "../external_client.ts";
 import {
   addressText,
@@ -48,6 +49,11 @@ const OPTIONS: readonly OptionSpec[] = [
     default: "0",
   },
   {
+    name: "acks",
+    value: "SECONDS",
+    help: "Wait until all is acknowledged, at most so long behind the last message; the source must have `acks: true`",
+  },
+  {
     name: "no-write",
     letter: "w",
     value: null,
@@ -68,6 +74,8 @@ interface SendOptions {
   readonly intervalMs: number;
   readonly varyBy: number;
   readonly keepsCopy: boolean;
+  /** Null: what the source says is read and dropped. */
+  readonly acksMs: number | null;
 }
 
 /** Paced load for TCP sources: the original's `sender`. */
@@ -106,6 +114,7 @@ function readOptions(parsed: ParsedArguments): SendOptions {
   if (hosts === null) throw required("host", "--host 127.0.0.1:7010");
   const count = integerOf(parsed, "messages", { min: 0 });
   if (count === null) throw required("messages", "--messages 1000");
+  const acksSeconds = integerOf(parsed, "acks", { min: 1, max: 86_400 });
   return {
     targets: hosts.split(",").map((text) => parseAddress(parsed.given.get("host")!.spelling, text, "connect")),
     count,
@@ -113,6 +122,7 @@ function readOptions(parsed: ParsedArguments): SendOptions {
     intervalMs: (integerOf(parsed, "interval", { min: 0, max: 3_600e9 }) ?? 5_000_000) / 1e6,
     varyBy: integerOf(parsed, "vary-by", { min: 0, max: 1_000_000 }) ?? 0,
     keepsCopy: !isGiven(parsed, "no-write"),
+    acksMs: acksSeconds === null ? null : acksSeconds * 1_000,
   };
 }
 
@@ -159,7 +169,9 @@ async function sendAll(
   messages: Messages,
   conns: readonly Conn[],
 ): Promise<ExitStatus> {
+  const safe = conns.map((conn) => new Acknowledged(conn));
   const copy = options.keepsCopy ? await SentFile.open(disk, `${host.workingDir}/sent.txt`) : null;
+  const sentTo = conns.map(() => 0);
   let sent = 0;
   let more = 0;
   let due = clock.monotonicMs();
@@ -178,6 +190,7 @@ async function sendAll(
       try {
         // Waits while the other side pushes back.
         for (const piece of joined(turns[at]!)) await conn.write(piece);
+        sentTo[at]! += turns[at]!.length;
       } catch (error) {
         if (!(error instanceof NetError)) throw error;
         const target = addressText(options.targets[at]!);
@@ -185,6 +198,7 @@ async function sendAll(
           host,
           `Error: Connection to ${target} was lost after ${sent} of ${options.count} messages: ${error.message}`,
         );
+        if (options.acksMs !== null) reportSafe(host, options, safe, sentTo);
         return EXIT.failed;
       }
     }
@@ -195,9 +209,79 @@ async function sendAll(
     due = Math.max(due + options.intervalMs, clock.monotonicMs());
     if (sent < options.count) await pause(clock, due - clock.monotonicMs());
   }
-  for (const conn of conns) conn.end();
   await copy?.close();
+  if (options.acksMs !== null) {
+    const untilMs = clock.monotonicMs() + options.acksMs;
+    const isWaiting = () => safe.some((each, at) => !each.isOver && each.records < sentTo[at]!);
+    while (isWaiting() && clock.monotonicMs() < untilMs) await pause(clock, ACKS_LOOK_MS);
+    if (!reportSafe(host, options, safe, sentTo)) {
+      for (const conn of conns) conn.abort();
+      return EXIT.failed;
+    }
+    await print(host, `All ${sent} messages are acknowledged: a durable checkpoint covers them\n`);
+  }
+  for (const conn of conns) conn.end();
   return EXIT.done;
+}
+
+const ACKS_LOOK_MS = 10;
+
+/** @returns Whether all that was sent is safe. If not, says how far. */
+function reportSafe(
+  host: Runtime["host"],
+  { targets }: SendOptions,
+  safe: readonly Acknowledged[],
+  sentTo: readonly number[],
+): boolean {
+  let isAll = true;
+  for (const [at, { position, records, trouble }] of safe.entries()) {
+    const sent = sentTo[at]!;
+    if (records >= sent) continue;
+    isAll = false;
+    const why =
+      position === null && trouble === null
+        ? "; the source has said nothing: does its application have acks: true, and are checkpoints on?"
+        : trouble === null
+          ? ""
+          : `; ${trouble}`;
+    complain(
+      host,
+      `Error: ${addressText(targets[at]!)} has acknowledged ${records} of ${sent} messages: send the others again${why}`,
+    );
+  }
+  return isAll;
+}
+
+/** Reads what a source says of a connection, so that it does not wait in the system either. */
+class Acknowledged {
+  readonly #reader = new PositionAckReader();
+  isOver = false;
+  /** Why there will be no more. */
+  trouble: string | null = null;
+
+  constructor(conn: Conn) {
+    this.#read(conn);
+  }
+
+  get position(): PositionAck | null {
+    return this.#reader.position;
+  }
+
+  get records(): number {
+    return this.position?.records ?? 0;
+  }
+
+  async #read(conn: Conn): Promise<void> {
+    try {
+      for (let bytes = await conn.read(); bytes !== null; bytes = await conn.read()) {
+        this.trouble ??= this.#reader.push(bytes);
+      }
+      this.trouble ??= "the source has closed the connection";
+    } catch (error) {
+      this.trouble ??= `the connection was lost: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    this.isOver = true;
+  }
 }
 
 function frame(payload: Uint8Array): Uint8Array {
