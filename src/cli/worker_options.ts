@@ -14,7 +14,7 @@ import { INITIALIZER, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { Address, Millis } from "../runtime/runtime.ts";
-import { DEFAULT_CHECKPOINT_MS, type SourceAddress } from "../worker/config.ts";
+import { DEFAULT_CHECKPOINT_MS, type LogRotation, type SourceAddress } from "../worker/config.ts";
 import type { LogFormat, LogLevel } from "./logger.ts";
 import { nearest } from "./nearest.ts";
 import {
@@ -121,14 +121,23 @@ const WORKING: readonly OptionSpec[] = [
     value: null,
     help: "Go on without what was lost of the saved state, instead of refusing to start",
   },
+  {
+    name: "log-rotation",
+    value: null,
+    help: "Keep the event log in numbered files in the resilience folder, and begin a new one when rotate-log asks for it",
+  },
+  {
+    name: "event-log-file-size",
+    letter: "l",
+    value: "BYTES",
+    help: "With --log-rotation: begin a new file, too, when one has so many bytes (default: only when asked)",
+  },
   { name: "log-level", value: "LEVEL", help: "error, warn, info or debug", default: "info" },
   { name: "log-format", value: "FORMAT", help: "text, or json: one object a line", default: "text" },
 ];
 
 /** Options that are understood and checked, and refused for now. */
 const LATER: readonly OptionSpec[] = [
-  { name: "log-rotation", value: null, help: "Event log in several files" },
-  { name: "event-log-file-size", letter: "l", value: "BYTES", help: "Size of an event log file, bytes" },
   { name: "join", letter: "j", value: "HOST:PORT", help: "Join a running cluster through this control address" },
 ];
 
@@ -172,6 +181,8 @@ export interface WorkerOptions {
   /** Null: off. */
   readonly checkpointIntervalMs: Millis | null;
   readonly acceptStateLoss: boolean;
+  /** Null: off. */
+  readonly logRotation: LogRotation | null;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** `null`: the application is compiled into this executable. */
@@ -246,6 +257,7 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
     resilienceDir,
     checkpointIntervalMs,
     acceptStateLoss: isGiven(parsed, "accept-state-loss"),
+    logRotation: logRotation(parsed, checkpointIntervalMs),
     logLevel,
     logFormat,
     applicationModule,
@@ -377,6 +389,25 @@ function checkpointInterval(parsed: ParsedArguments): Millis | null {
   );
 }
 
+/** `--log-rotation` and `--event-log-file-size`; null: not given. */
+function logRotation(parsed: ParsedArguments, intervalMs: Millis | null): LogRotation | null {
+  const fileBytes = integerOf(parsed, "event-log-file-size", { min: 1 });
+  if (!isGiven(parsed, "log-rotation")) {
+    if (fileBytes === null) return null;
+    throw new ConfigError(
+      "options_conflict",
+      "--event-log-file-size has a meaning only together with --log-rotation: give both or neither",
+    );
+  }
+  if (intervalMs === null) {
+    throw new ConfigError(
+      "options_conflict",
+      "--log-rotation has no log to rotate with --checkpoint-interval off: leave one of the two out",
+    );
+  }
+  return { fileBytes };
+}
+
 function checkModuleOption(parsed: ParsedArguments, surroundings: WorkerSurroundings): void {
   const module = parsed.given.get("application-module");
   if (surroundings.applicationCompiledIn) {
@@ -395,18 +426,11 @@ function checkModuleOption(parsed: ParsedArguments, surroundings: WorkerSurround
 
 /** Options for what a later release brings: checked as they will be, then refused. */
 function refuseLater(parsed: ParsedArguments, isInitializer: boolean): void {
-  integerOf(parsed, "event-log-file-size", { min: 1 });
   const join = addressOf(parsed, "join", "connect");
   if (join !== null && isInitializer) {
     throw new ConfigError(
       "options_conflict",
       "--join cannot be given together with --cluster-initializer: whoever joins a running cluster does not start one",
-    );
-  }
-  if (isGiven(parsed, "event-log-file-size") && !isGiven(parsed, "log-rotation")) {
-    throw new ConfigError(
-      "options_conflict",
-      "--event-log-file-size has a meaning only together with --log-rotation: give both or neither",
     );
   }
   if (join !== null && textOf(parsed, "name") === null) {
@@ -427,8 +451,6 @@ function refuseLater(parsed: ParsedArguments, isInitializer: boolean): void {
 }
 
 const LATER_REASONS: Readonly<Record<string, string>> = {
-  "log-rotation": "the event log and its rotation come",
-  "event-log-file-size": "the event log and its rotation come",
   join: "joining a running cluster comes",
 };
 

@@ -511,7 +511,11 @@ export class SimulatedCluster {
       rawArguments: [],
       buildId: "build",
       applicationCodeDigest: "code",
-      checkpoints: { ...NO_CHECKPOINTS, intervalMs: this.scenario.checkpointMs ?? null },
+      checkpoints: {
+        ...NO_CHECKPOINTS,
+        intervalMs: this.scenario.checkpointMs ?? null,
+        rotation: this.scenario.rotation === true ? { fileBytes: limits?.logSegmentBytes ?? null } : null,
+      },
       timing: DEFAULT_TIMING,
       limits: { ...DEFAULT_LIMITS, ...limits },
     };

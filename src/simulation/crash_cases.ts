@@ -35,7 +35,7 @@ const STORY_MS = 8_000;
 const CHECKPOINT_STORY_MS = 2_600;
 
 /** Points of checkpoints: without them nothing is cut, decided or recovered. */
-const CHECKPOINT_POINT = /^(align|checkpoint|commit|cut|decision|recovery|sink)\./;
+const CHECKPOINT_POINT = /^(align|checkpoint|commit|cut|decision|recovery|rotation|sink)\./;
 
 /** Everybody is started with the same options here, so that nobody finds that they differ (a test of its own shows it). */
 const NEVER_PASSED = /^membership\.checkpoints_differ\./;
@@ -90,6 +90,17 @@ export function crashStories(seed: string): Scenario[] {
       { at: { after: "prev", ms: 10 }, do: "start", worker: "w1" },
     ]),
   ];
+  const rotated: Scenario = {
+    ...withCheckpoints("their logs are rotated, one comes back", [
+      { at: { ms: 500 }, do: "command", worker: INITIALIZER, what: "rotate", times: 1 },
+      { at: { ms: 700 }, do: "command", worker: "w1", what: "rotate_w1", times: 2 },
+      { at: { ms: 1_000 }, do: "kill", worker: "w1" },
+      { at: { after: "prev", ms: 100 }, do: "start", worker: "w1" },
+      { at: { ms: 1_800 }, do: "command", worker: "w1", what: "rotate", times: 1 },
+      { at: { ms: 1_900 }, do: "command", worker: "w1", what: "rotate_w1", times: 1 },
+    ]),
+    rotation: true,
+  };
   const committed: Scenario = {
     ...withCheckpoints("a sink that commits in two phases is lost before its vote and behind it", [
       { at: { point: "sink.asked", worker: "w1", n: 3 }, do: "cut", worker: "w1", channel: "sink" },
@@ -127,7 +138,7 @@ export function crashStories(seed: string): Scenario[] {
       { at: { point: "cluster.forming_durable", worker: "w2", n: 1 }, do: "kill", worker: INITIALIZER },
       { at: { after: "prev", ms: 100 }, do: "start", worker: INITIALIZER },
     ]),
-    ...(CHECKPOINTS_ON ? [...checkpointStories, committed, stopped] : []),
+    ...(CHECKPOINTS_ON ? [...checkpointStories, rotated, committed, stopped] : []),
   ];
 }
 

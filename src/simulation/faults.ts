@@ -5,6 +5,7 @@ import type { DiskErrorCode, Millis, NetErrorCode } from "../runtime/runtime.ts"
 import type { DiskOperation } from "../runtime/virtual/disk.ts";
 import type { ConnectionView, NetCall } from "../runtime/virtual/network.ts";
 import { STATE_FOLDER } from "../store/folders.ts";
+import { isRotated } from "../store/state_log/state_folder.ts";
 import type { CrashPoint } from "../worker/crash_points.ts";
 import { PORTS, type SimulatedCluster } from "./cluster.ts";
 import type { FaultRecord } from "./observation.ts";
@@ -394,7 +395,7 @@ export class FaultPlan {
   }
 
   #stateFiles(worker: WorkerName): string[] {
-    return this.#cluster.filesOf(worker).filter((path) => path.includes(`/${STATE_FOLDER}/`));
+    return this.#cluster.filesOf(worker).filter((path) => path.includes(`/${STATE_FOLDER}/`) || isRotated(path));
   }
 
   #loseState(worker: WorkerName): string {

@@ -65,6 +65,8 @@ export interface Scenario {
   /** A checkpoint so often. Default: none at all. Only of `generated`, `transfers`, `two_phase` and `programs`, whose input can be
    * read again. */
   readonly checkpointMs?: Millis;
+  /** The workers rotate their logs, at `limits.logSegmentBytes` and when asked. Default: they do not. */
+  readonly rotation?: boolean;
   readonly limits?: Partial<Limits>;
   readonly network?: Partial<NetworkOptions>;
   readonly disk?: Partial<DiskOptions>;
@@ -115,6 +117,7 @@ export type CommandName =
   | "stop_and_report"
   | "report_status"
   | "rotate"
+  | "rotate_w1"
   | "shrink"
   | "shrink_query"
   | "partitions"
@@ -254,6 +257,9 @@ const integer =
     if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return;
     throw invalid(where, value, `it is an integer from ${min} to ${max}`);
   };
+const flag: Check = (value, where) => {
+  if (typeof value !== "boolean") throw invalid(where, value, "it is true or false");
+};
 const oneOf =
   (values: readonly string[]): Check =>
   (value, where) => {
@@ -310,6 +316,7 @@ const COMMAND_NAMES: readonly CommandName[] = [
   "stop_and_report",
   "report_status",
   "rotate",
+  "rotate_w1",
   "shrink",
   "shrink_query",
   "partitions",
@@ -441,6 +448,7 @@ const SCENARIO: Fields = {
   senders: list(64, fields(SENDER)),
   starts: optional(list(WORKERS_MAX, ms)),
   checkpointMs: optional(integer(1, 600_000)),
+  rotation: optional(flag),
   limits: optional(fields(LIMITS)),
   network: optional(fields(NETWORK)),
   disk: optional(fields(DISK)),

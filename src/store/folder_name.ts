@@ -31,10 +31,25 @@ export function encodeFolderName(name: string): string {
 /** Undoes {@link encodeFolderName}. `null`: no folder name that it makes. */
 export function decodeFolderName(folder: string): string | null {
   if (folder === EMPTY_NAME) return "";
-  const name = folder.replace(/%u([0-9a-f]{4})|%([0-9a-f]{2})/g, (_match, four: string | undefined, two: string) =>
+  const name = unescaped(folder);
+  return folder !== "" && encodeFolderName(name) === folder ? name : null;
+}
+
+/** A folder's name as a part of a file's name that ends where a `-` follows: without one itself. */
+export function encodeNamePart(folder: string): string {
+  return folder.replaceAll("-", "%2d");
+}
+
+/** Undoes {@link encodeNamePart}. `null`: no part that it makes. */
+export function folderOfNamePart(part: string): string | null {
+  const folder = part === EMPTY_NAME ? EMPTY_NAME : encodeFolderName(unescaped(part));
+  return part !== "" && encodeNamePart(folder) === part ? folder : null;
+}
+
+function unescaped(text: string): string {
+  return text.replace(/%u([0-9a-f]{4})|%([0-9a-f]{2})/g, (_match, four: string | undefined, two: string) =>
     String.fromCharCode(Number.parseInt(four ?? two, 16)),
   );
-  return folder !== "" && encodeFolderName(name) === folder ? name : null;
 }
 
 function escapeUnit(unit: number): string {

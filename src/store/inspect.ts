@@ -4,6 +4,7 @@
 //   I2. A folder is ours when its `LOCK` or its `cluster` file says so, and not by its place: resilience directories are
 //       often `/tmp`, where programs of all kinds have files called LOCK.
 //   I3. Symbolic links are never followed, and files of unknown names never touched.
+//   I4. Rotated segments beside the folders belong to the folder of their worker, also when that is gone.
 
 import { ConfigError, EnvironmentError, ResilienceError } from "../base/errors.ts";
 import { WORKER_NAME } from "../base/ids.ts";
@@ -15,18 +16,21 @@ import {
   CLUSTER_FILE,
   DECISION_FILE,
   isKnown,
+  isKnownFolder,
   isStrange,
   join,
   LOCK_FILE,
   NEW_SUFFIX,
   parentOf,
   REMOVING_FILE,
+  STATE_FOLDER,
 } from "./folders.ts";
 import { type Holder, isOurLock, readHolder } from "./holder.ts";
 import { hasMagic } from "./record_file.ts";
 import { emptyFolder } from "./remove_files.ts";
 import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
 import { type CheckpointReport, inspectState, type StateReport } from "./state_log/inspect_state.ts";
+import { isRotated, listSegments, rotatedOwner } from "./state_log/state_folder.ts";
 import { removeFolderIfEmpty } from "./store.ts";
 
 export interface StoreReport {
@@ -47,7 +51,7 @@ export interface WorkerFolder {
   readonly holder: Holder | null;
   /** Null: nothing saved, or not readable (see `files`). */
   readonly saved: SavedCluster | null;
-  /** Files of known names, the lock too; those of the state as `state/...`. */
+  /** Files of known names, the lock too; those of the state as `state/...`, or, in the resilience directory, `....evlog`. */
   readonly files: readonly FileReport[];
   /** The initializer's: which checkpoint exists. */
   readonly decision: Decision | null;
@@ -140,6 +144,10 @@ export async function inspectStore(
     workers.push(await inspectFolder(disk, directory, entries, readState));
     return { directory, workers, unreadable };
   }
+  if ((await rotatedFiles(disk, directory)).length > 0) {
+    workers.push(await inspectFolder(disk, directory, entries, readState));
+    return { directory, workers, unreadable };
+  }
   for (const entry of folders(entries)) {
     const path = join(directory, entry.name);
     const inside = await look(path);
@@ -157,7 +165,35 @@ export async function inspectStore(
       }
     }
   }
+  for (const path of ownersOf(directory, entries)) {
+    if (!workers.some((worker) => worker.path === path)) {
+      workers.push(await inspectFolder(disk, path, await look(path), readState));
+    }
+  }
   return { directory, workers, unreadable };
+}
+
+/** I4. The folders that rotated segments in this directory belong to. */
+function ownersOf(directory: string, entries: readonly DirEntry[]): ReadonlySet<string> {
+  const paths = new Set<string>();
+  for (const { name, kind } of entries) {
+    const owner = kind === "file" ? rotatedOwner(name) : null;
+    if (owner !== null && WORKER_NAME.test(owner.worker)) {
+      paths.add(join(join(directory, owner.application), owner.worker));
+    }
+  }
+  return paths;
+}
+
+/** Of a worker; empty where its folder's place in the tree says that there are none. */
+async function rotatedFiles(disk: Disk, workerFolder: string): Promise<readonly string[]> {
+  try {
+    const files = await listSegments(disk, join(workerFolder, STATE_FOLDER));
+    return files.map(({ path }) => path).filter(isRotated);
+  } catch (error) {
+    if (error instanceof DiskError) return [];
+    throw error;
+  }
 }
 
 /** How many files did not read back as what was written. */
@@ -172,7 +208,10 @@ export async function planClean(disk: Disk, directory: string): Promise<CleanSte
   const report = await inspectStore(disk, directory, "nothing");
   const steps: CleanStep[] = [];
   for (const folder of report.workers) {
-    const ours = (await disk.stat(folder.path))?.ownedByUs ?? false;
+    // I4. Without its folder, its segments say whose it is.
+    const [segment] = await rotatedFiles(disk, folder.path);
+    const found = (await disk.stat(folder.path)) ?? (segment === undefined ? null : await disk.stat(segment));
+    const ours = found?.ownedByUs ?? false;
     const decision = !ours ? "other_user" : folder.held === "free" ? "remove" : folder.held;
     steps.push({ folder, decision });
   }
@@ -211,6 +250,7 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
     case "remove":
       break;
   }
+  if ((await rotatedFiles(disk, path)).length > 0) await disk.makeDir(path);
   const still = await disk.stat(path);
   const linked = (await disk.list(parentOf(path))).some(
     (entry) => entry.name === baseOf(path) && entry.kind !== "folder",
@@ -256,18 +296,17 @@ async function inspectFolder(
   let checkpoints: readonly CheckpointReport[] | null = null;
   for (const entry of entries) {
     if (!isKnown(entry)) continue;
-    if (entry.kind === "folder") {
-      if (readState === "nothing") continue;
-      const state = await inspectStateOf(disk, join(path, entry.name), path, readState);
-      files.push(...state.files.map((file) => ({ ...file, name: join(entry.name, file.name) })));
-      checkpoints = state.checkpoints;
-      continue;
-    }
+    if (entry.kind === "folder") continue;
     const read = await inspectFile(disk, join(path, entry.name), entry.name);
     if (read === null) continue;
     files.push(read.report);
     saved ??= read.saved;
     decision ??= read.decision;
+  }
+  if (readState !== "nothing") {
+    const state = await inspectStateOf(disk, join(path, STATE_FOLDER), path, readState);
+    files.push(...state.files);
+    if (state.files.length > 0 || entries.some(isKnownFolder)) checkpoints = state.checkpoints;
   }
   const lockPath = join(path, LOCK_FILE);
   const hasLock = files.some((file) => file.name === LOCK_FILE);

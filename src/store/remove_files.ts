@@ -1,11 +1,11 @@
 /**
- * Removes what is ours in a worker's folder, so that a power cut in between never leaves a part that looks like a whole:
+ * Removes what is ours in a worker's folder, and rotated segments beside the folders, so that a power cut in between never leaves a part that looks like a whole:
  * first a file that says so (`REMOVING_FILE`), which whoever comes next obeys.
  */
 import { type Disk, DiskError, type Lock } from "../runtime/runtime.ts";
 import { DECISION_FILE, isKnown, join, KNOWN_FILES, LOCK_FILE, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
 import { removeIfThere } from "./replace_file.ts";
-import { isSegment } from "./state_log/state_folder.ts";
+import { isRotated, isSegment, listSegments, resilienceDirOf } from "./state_log/state_folder.ts";
 
 /** Removes every known file while the lock is held, the lock last, and gives it up. Returns what is not ours. */
 export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promise<readonly string[]> {
@@ -27,14 +27,15 @@ export async function removeKnown(disk: Disk, folder: string): Promise<readonly 
   const state = join(folder, STATE_FOLDER);
   const hasState = entries.some((entry) => entry.kind === "folder" && entry.name === STATE_FOLDER);
   const inState = hasState ? await disk.list(state) : [];
-  const segments = inState.filter(isSegment).map((entry) => entry.name);
+  const segments = await listSegments(disk, state);
   const hasDecision = entries.some((entry) => entry.kind === "file" && entry.name === DECISION_FILE);
   if (segments.length > 0 || hasDecision) await mark(disk, folder);
-  for (const name of segments) await removeIfThere(disk, join(state, name));
+  for (const { path } of segments) await removeIfThere(disk, path);
+  if (segments.some(({ path }) => isRotated(path))) await disk.syncDir(resilienceDirOf(folder));
   if (hasState) {
     await disk.syncDir(state);
     unknown.push(...inState.filter((entry) => !isSegment(entry)).map((entry) => join(STATE_FOLDER, entry.name)));
-    if (segments.length === inState.length) await disk.removeDir(state);
+    if (inState.every(isSegment)) await disk.removeDir(state);
   }
   for (const name of KNOWN_FILES) {
     if (name !== LOCK_FILE && name !== REMOVING_FILE) await removeIfThere(disk, join(folder, name));

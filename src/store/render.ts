@@ -13,6 +13,7 @@ import {
 } from "./inspect.ts";
 import type { SavedCluster } from "./saved_cluster.ts";
 import type { CheckpointReport } from "./state_log/inspect_state.ts";
+import { isRotated, resilienceDirOf } from "./state_log/state_folder.ts";
 
 const STATES: Readonly<Record<SavedCluster["state"], string>> = {
   forming: "forming (counts as nothing: the next start begins anew)",
@@ -80,12 +81,16 @@ export function renderList(report: StoreReport, nowMs: number): string {
   }
   if (lines.length === 0) lines.push(`no checkpoints in ${report.directory}`);
   for (const worker of report.workers) {
-    if (worker.checkpoints === null && worker.files.some(({ name }) => name.startsWith(`${STATE_FOLDER}/`))) {
+    if (worker.checkpoints === null && worker.files.some(({ name }) => isOfState(name))) {
       lines.push(`${worker.path}: its checkpoints cannot be told; see verify`);
     }
   }
   for (const { path, why } of report.unreadable) lines.push(`cannot look into ${path}: ${why}`);
   return `${lines.join("\n")}\n`;
+}
+
+function isOfState(name: string): boolean {
+  return name.startsWith(`${STATE_FOLDER}/`) || isRotated(name);
 }
 
 /** For `tammar store verify`. Ends with a newline. */
@@ -95,7 +100,8 @@ export function renderVerify(report: StoreReport): string {
   for (const worker of report.workers) {
     for (const file of worker.files) {
       count++;
-      lines.push(`${join(worker.path, file.name)}: ${outcomeText(file)}`);
+      const folder = isRotated(file.name) ? resilienceDirOf(worker.path) : worker.path;
+      lines.push(`${join(folder, file.name)}: ${outcomeText(file)}`);
     }
     for (const name of worker.unknown) lines.push(`${join(worker.path, printable(name))}: not ours, not looked at`);
   }

@@ -1,4 +1,5 @@
-// The resilience folder of one worker: `<resilience-dir>/<application>/<worker>/`.
+// The resilience folder of one worker: `<resilience-dir>/<application>/<worker>/`, and the segments of its state log that lie
+// beside it, in the resilience directory itself (`state_log/state_folder.ts`): they belong to the folder, and to its lock.
 //
 //   S1. At most one process uses a folder: it holds the lock on `LOCK` from `openStore` to `close` or `removeAll`.
 //   S2. What is refused stays as it was: nothing is written or removed before everything was looked at.
@@ -8,10 +9,11 @@
 //   S6. State without the cluster information that it belongs to is refused: something was lost.
 
 import { assert } from "../base/assert.ts";
-import { EnvironmentError, ResilienceError, StorageError } from "../base/errors.ts";
+import { ConfigError, EnvironmentError, ResilienceError, StorageError } from "../base/errors.ts";
 import type { WorkerName } from "../base/ids.ts";
 import { printable } from "../base/log.ts";
 import { type Clock, type Disk, DiskError, type Lock } from "../runtime/runtime.ts";
+import { FOLDER_NAME_BYTES_MAX } from "./folder_name.ts";
 import {
   baseOf,
   CLUSTER_FILE,
@@ -37,7 +39,7 @@ import {
   type SavedCluster,
   wellFormed,
 } from "./saved_cluster.ts";
-import { listSegments, segmentName } from "./state_log/state_folder.ts";
+import { isRotated, listSegments, rotatedName, rotatedOf, shownName } from "./state_log/state_folder.ts";
 
 export interface StoreOptions {
   readonly disk: Disk;
@@ -50,6 +52,8 @@ export interface StoreOptions {
   /** The application's name as its author gave it. */
   readonly application: string;
   readonly worker: WorkerName;
+  /** The state log's segments are to lie in `directory`: their names must be possible. Default false. */
+  readonly rotates?: boolean;
 }
 
 const LINK = "it is a symbolic link or a device, not a folder";
@@ -68,6 +72,7 @@ const FOLDER_TRIES = 20;
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const paths = storePaths(options.directory, options.application, options.worker);
+  if (options.rotates === true) checkRotatedName(options, paths);
   try {
     return await open(options, paths);
   } catch (error) {
@@ -266,6 +271,7 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
     const is = strange.name === STATE_FOLDER ? "it is no folder" : "it is no plain file";
     throw unsafe(path, is, "remove it by hand, or use another --resilience-dir");
   }
+  await checkRotated(disk, paths);
   const hadLock = entries.some((entry) => entry.name === LOCK_FILE);
   const lock = await takeLock(options, lockPath);
   if (lock === null) throw await inUse(options, paths);
@@ -285,6 +291,27 @@ async function openFolder(options: StoreOptions, paths: StorePaths, madeDirector
     if (!hadLock) await lock.removeAndRelease();
     else await lock.release();
     throw error;
+  }
+}
+
+function checkRotatedName(options: StoreOptions, paths: StorePaths): void {
+  const bytes = rotatedName(paths.workerFolder, 1).length;
+  if (bytes <= FOLDER_NAME_BYTES_MAX) return;
+  throw new ConfigError(
+    "application_name_too_long",
+    `Cannot make event logs for the application "${printable(options.application, 80)}" and worker "${options.worker}": their ` +
+      `names have ${bytes} bytes, and ${FOLDER_NAME_BYTES_MAX} is the most; give the application or the worker a shorter ` +
+      `name, or leave --log-rotation out`,
+  );
+}
+
+/** Others may have files in the resilience directory: what is called like a segment of ours must be one. */
+async function checkRotated(disk: Disk, paths: StorePaths): Promise<void> {
+  for (const entry of rotatedOf(paths.workerFolder, await disk.list(paths.directory))) {
+    const path = join(paths.directory, entry.name);
+    const help = "remove it by hand, or use another --resilience-dir";
+    if (entry.kind !== "file") throw unsafe(path, "it is no plain file", help);
+    if ((await disk.stat(path))?.ownedByUs === false) throw unsafe(path, "it belongs to another user", help);
   }
 }
 
@@ -396,10 +423,11 @@ async function refuseOrphans(disk: Disk, folder: string): Promise<void> {
     // Of the cluster that was being formed.
     if (isForming) return void (await removeIfThere(disk, join(folder, DECISION_FILE)));
   }
-  const held = first === undefined ? DECISION_FILE : join(STATE_FOLDER, segmentName(first));
+  const held = first === undefined ? DECISION_FILE : shownName(first.path);
+  const beside = first !== undefined && isRotated(first.path) ? ` in ${parentOf(first.path)}` : "";
   throw new ResilienceError(
     "resilience_incomplete",
-    `Cannot use ${folder}: it holds ${held}, but the file ${CLUSTER_FILE} that this belongs to ` +
+    `Cannot use ${folder}: it holds ${held}${beside}, but the file ${CLUSTER_FILE} that this belongs to ` +
       `${isForming ? "is of a cluster that was never formed" : "is missing"}. Nothing was changed. ` +
       `Give the folder back what it had, or give up what is left of it: ${cleanCommand(folder)}`,
   );

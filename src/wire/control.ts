@@ -71,6 +71,8 @@ export type ControlMessage =
   /** Anyone to anyone, for external queries that span the cluster. */
   | { readonly kind: "query"; readonly query: ClusterQuery; readonly request: number }
   | { readonly kind: "answer"; readonly request: number; readonly body: unknown }
+  /** Anyone to anyone: begin a new file of your event log, as a tool has asked. */
+  | { readonly kind: "rotate_log" }
   | CheckpointMessage
   | StreamMessage;
 

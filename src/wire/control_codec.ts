@@ -58,6 +58,7 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
     case "form_saved":
     case "formed":
     case "work":
+    case "rotate_log":
       return { kind };
     case "phase_reached":
       return { kind, phase: whole(fields, "phase", 1, 4) as Phase };

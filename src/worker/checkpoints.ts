@@ -52,6 +52,8 @@ export interface StatePart {
   end(epoch: Epoch, generation: Generation, body: unknown): Promise<{ stateBytes: number; writtenBytes: number }>;
   restore(epoch: Epoch, dataflow: Dataflow): Promise<{ body: unknown | null; entries: number }>;
   completed(epoch: Epoch): void;
+  /** The next epoch begins a new file. False: one that was asked for is still to come. */
+  rotate(): boolean;
   close(): Promise<void>;
 }
 
@@ -279,6 +281,29 @@ export class Checkpoints {
     this.#answers.set(request, answer);
     if (this.#coordinator !== null) this.#drive({ kind: "asked", request });
     else this.#options.send(INITIALIZER, { kind: "checkpoint_asked", request });
+  }
+
+  /** Begins a new file of the event log, with a checkpoint that is taken for it, or the next one that succeeds. */
+  rotate(): void {
+    const { hooks, log } = this.#options;
+    if (this.#state === null) {
+      return log.warn(
+        "rotation_refused",
+        "Cannot rotate the event log: this worker is not ready yet; ask again when it is",
+      );
+    }
+    if (!this.#state.rotate()) {
+      return log.info("rotation_ongoing", "Event log rotation already ongoing. Rotate log request ignored.");
+    }
+    log.info("rotation_started", "Starting event log rotation.");
+    hooks.reached("rotation.asked");
+    this.ask((epoch, reason) => {
+      if (epoch !== 0) return;
+      log.warn(
+        "rotation_waits",
+        `The new file of the event log comes with the next checkpoint: none was taken: ${reason}`,
+      );
+    });
   }
 
   /** No more checkpoints but those that are asked for: the cluster stops. */

@@ -54,6 +54,8 @@ export interface ClusterOwner {
   /** This worker cannot be part of the cluster, or can't go on. */
   fail(error: TammarError): void;
   query(from: WorkerName, message: ControlMessage & { kind: "query" }): void;
+  /** Another worker passes on that a tool wants a new file of this worker's event log. */
+  rotateLog(): void;
   answer(from: WorkerName, message: ControlMessage & { kind: "answer" }): void;
   checkpoint(from: WorkerName, message: CheckpointMessage): void;
   streams(from: WorkerName, message: StreamMessage): void;
@@ -337,6 +339,9 @@ export class Cluster {
         return this.#options.owner.query(from, message);
       case "answer":
         return this.#options.owner.answer(from, message);
+      case "rotate_log":
+        this.#options.log.info("rotation_received", "Control Ch: Received Rotate Log Files request");
+        return this.#options.owner.rotateLog();
       case "stream_request":
       case "stream_answer":
         return this.#options.owner.streams(from, message);

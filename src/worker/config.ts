@@ -53,6 +53,13 @@ export interface CheckpointSettings {
   readonly failuresMax: number;
   /** `--accept-state-loss`: a worker whose files are lost starts empty. */
   readonly acceptStateLoss: boolean;
+  /** `--log-rotation`: the segments of the state log lie in the resilience directory, and none goes before the cluster's end. */
+  readonly rotation: LogRotation | null;
+}
+
+export interface LogRotation {
+  /** `--event-log-file-size`; null: a new file on request alone. */
+  readonly fileBytes: number | null;
 }
 
 export const DEFAULT_CHECKPOINT_MS: Millis = 1_000;
@@ -62,6 +69,7 @@ export const NO_CHECKPOINTS: CheckpointSettings = {
   deadlineMs: 30_000,
   failuresMax: 5,
   acceptStateLoss: false,
+  rotation: null,
 };
 
 export interface SourceAddress extends Address {

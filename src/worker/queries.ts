@@ -34,6 +34,8 @@ export interface QueriesOptions {
   readonly control: ControlChannel;
   readonly data: DataChannel;
   readonly fingerprint: string;
+  /** Begins a new file of this worker's event log. */
+  readonly rotateLog: () => void;
   readonly turn: (run: () => void) => void;
 }
 
@@ -132,6 +134,18 @@ export class Queries implements ExternalHandler {
     const names = cluster.membership.memberNames;
     report({ kind: "stopping", reason: why, workers: names.length > 0 ? names : [this.worker] });
     turn(() => cluster.requestStop(`${why} at worker ${this.worker}`, keep));
+  }
+
+  rotateLog(worker: string): void {
+    const { cluster, log, rotateLog, turn } = this.#options;
+    if (worker === this.worker) return turn(rotateLog);
+    const member = cluster.membership.memberNames.find((name) => name === worker);
+    if (member !== undefined) return turn(() => cluster.send(member, { kind: "rotate_log" }));
+    log.warn(
+      "rotation_refused",
+      `WARNING: LogRotation requested for non-existent worker: ${printable(worker, 80)}; this is ${this.worker}, and the ` +
+        `cluster has ${cluster.membership.memberNames.join(", ") || "not been formed yet"}`,
+    );
   }
 
   checkpoint(answer: (epoch: number, reason: string) => void): void {

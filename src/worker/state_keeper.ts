@@ -45,6 +45,10 @@ export interface StateKeeperOptions {
   readonly slackBytes?: number;
   /** Default 16 MiB. */
   readonly segmentBytes?: number;
+  /** Segments lie in the resilience directory, and none goes while this runs: see `StateLogOptions`. */
+  readonly rotates?: boolean;
+  /** Of a rotation: the file was made; there is a durable checkpoint in it. */
+  readonly onRotation?: (step: "begun" | "durable", path: string) => void;
   /** Of one slice, however much time there is: where time stands still, it must end too. Default 8,192. */
   readonly sliceKeys?: number;
 }
@@ -133,6 +137,12 @@ export class StateKeeper {
     log.onLost = () => {
       this.#lost = true;
     };
+    if (options.onRotation !== undefined) log.onRotation = options.onRotation;
+  }
+
+  /** The next checkpoint begins a new segment. False: one that was asked for is still to come. */
+  rotate(): boolean {
+    return this.#log.rotate();
   }
 
   /** What can be restored, beside 0; the highest epoch that anything was written of; what a power cut left unfinished. */
@@ -175,7 +185,8 @@ export class StateKeeper {
     const { segment } = this.#log;
     const from = plan.beginsRound ? segment : (this.#progress?.round?.from ?? segment);
     const isComplete = plan.written === this.#groupCount();
-    const before = this.#progress?.base ?? segment;
+    // Of an epoch that was never finished there may be something in segments before this one.
+    const before = this.#progress?.base ?? this.#log.oldest;
     const inRound = plan.beginsRound || (this.#progress?.round ?? null) !== null;
     this.#pending = {
       epoch,

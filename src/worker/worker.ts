@@ -141,6 +141,13 @@ export class Worker {
     const { role, resilienceDir } = this.#config;
     const log = this.#log;
     log.info("resilience_directory", `||| Resilience directory: ${resilienceDir}|||`);
+    if (this.#config.checkpoints.rotation !== null) {
+      log.warn(
+        "rotation_keeps_files",
+        `||| Log-rotation: true||| No file of the event log in ${resilienceDir} goes before the cluster is shut down: see that ` +
+          `there is room, about as much as changes. Started without --log-rotation, the worker removes those it doesn't need`,
+      );
+    }
     this.#listenToSignals();
     this.#hooks.reached("start.begin");
     const fingerprint = await this.#fingerprint();
@@ -151,6 +158,7 @@ export class Worker {
       directory: resilienceDir,
       application: this.#config.application.name,
       worker: this.#config.name,
+      rotates: this.#config.checkpoints.rotation !== null,
     });
     this.#hooks.reached("start.folder_locked");
     if (this.#ending) return;
@@ -207,6 +215,7 @@ export class Worker {
         giveWay: () => this.#giveWay(),
         fail: (error) => void this.#fail(error),
         query: (from, message) => this.#queries!.asked(from, message),
+        rotateLog: () => this.#rotateLog(),
         answer: (from, message) => this.#queries!.answered(from, message),
         checkpoint: (from, message) => this.#checkpoints?.received(from, message),
         streams: (from, message) => this.#streams?.received(from, message),
@@ -227,6 +236,7 @@ export class Worker {
       fingerprint,
       control: this.#control,
       data: this.#data,
+      rotateLog: () => this.#rotateLog(),
       turn: (run) => this.#turn(run),
     });
     this.#hooks.observable?.(() => this.#observed());
@@ -396,8 +406,37 @@ export class Worker {
     const application = this.#config.application.name;
     const { acceptStateLoss } = checkpoints;
     const { logSegmentBytes: segmentBytes, logSlackBytes: slackBytes, sliceKeys } = this.#config.limits;
-    const sizes = { segmentBytes, slackBytes, sliceKeys };
-    return StateKeeper.open({ disk, clock, folder, clusterId, application, worker, acceptStateLoss, ...sizes });
+    const { rotation } = checkpoints;
+    const sizes = {
+      segmentBytes: rotation === null ? segmentBytes : (rotation.fileBytes ?? Number.MAX_SAFE_INTEGER),
+      slackBytes,
+      sliceKeys,
+    };
+    return StateKeeper.open({
+      ...{ disk, clock, folder, clusterId, application, worker, acceptStateLoss, ...sizes },
+      rotates: rotation !== null,
+      onRotation: (step, path) => this.#rotated(step, path),
+    });
+  }
+
+  #rotateLog(): void {
+    if (this.#config.checkpoints.rotation === null) {
+      this.#log.warn(
+        "rotation_off",
+        "WARNING: LogRotation requested, but log_rotation is off! Start this worker with --log-rotation",
+      );
+    } else if (this.#checkpoints === null) {
+      this.#log.warn(
+        "rotation_refused",
+        "Cannot rotate the event log: the cluster is not formed yet; ask again when it is",
+      );
+    } else this.#checkpoints.rotate();
+  }
+
+  #rotated(step: "begun" | "durable", path: string): void {
+    if (step === "begun") return this.#hooks.reached("rotation.file_made");
+    this.#log.info("rotated", `The event log goes on in ${path}`);
+    this.#hooks.reached("rotation.durable");
   }
 
   /** Once a cluster with checkpoints is formed, its initializer has a decision: a missing one is a lost one. */

@@ -197,8 +197,12 @@ const WRONG: [what: string, args: readonly string[], message: RegExp][] = [
   ["--ponythreads 4", [...INITIALIZER, "--ponythreads", "4"], /^--ponythreads 4: a worker has one thread/],
   ["--ponythreads=0", [...INITIALIZER, "--ponythreads=0"], /^--ponythreads 0/],
   ["--run-with-resilience=yes", [...INITIALIZER, "--run-with-resilience=yes"], /^--run-with-resilience takes no value/],
-  ["--log-rotation", [...INITIALIZER, "--log-rotation"], /^--log-rotation: .* later release/],
-  ["--event-log-file-size", [...INITIALIZER, "--log-rotation", "-l", "10"], /later release/],
+  ["--event-log-file-size 0", [...INITIALIZER, "--log-rotation", "-l", "0"], /^-l must be at least 1/],
+  [
+    "--log-rotation without checkpoints",
+    [...INITIALIZER, "--log-rotation", "--checkpoint-interval", "off"],
+    /^--log-rotation has no log to rotate with --checkpoint-interval off/,
+  ],
   ["--event-log-file-size alone", [...INITIALIZER, "-l", "10"], /only together with --log-rotation/],
   ["--event-log-file-size x", [...INITIALIZER, "-l", "x"], /^-l x: not a whole number/],
   ["--time-between-checkpoints 1_000", [...INITIALIZER, "--time-between-checkpoints", "1_000.5"], /not a whole number/],
@@ -233,6 +237,9 @@ test("checkpoints are taken every second unless another pause is given, in words
   assert.equal(pause("--checkpoint-interval", "off"), null);
   assert.equal(pause("--time-between-checkpoints", "5000000000"), 5_000);
   assert.equal(pause("--time-between-checkpoints", "0"), 1, "as often as they can be");
+  assert.equal(read(INITIALIZER).logRotation, null);
+  assert.deepEqual(read([...INITIALIZER, "--log-rotation"]).logRotation, { fileBytes: null });
+  assert.deepEqual(read([...INITIALIZER, "--log-rotation", "-l", "1_000"]).logRotation, { fileBytes: 1000 });
   assert.equal(read(INITIALIZER).acceptStateLoss, false);
   assert.equal(read([...INITIALIZER, "--accept-state-loss"]).acceptStateLoss, true);
 });

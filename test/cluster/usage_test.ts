@@ -62,7 +62,11 @@ const wrong: readonly [string, readonly string[], readonly string[]][] = [
     [...alerts, ...first, ...out, "--checkpoint-interval", "5"],
     ["--checkpoint-interval", "5"],
   ],
-  ["log rotation, for now", [...alerts, ...first, ...out, "--log-rotation"], ["--log-rotation", "later"]],
+  [
+    "log rotation without a log",
+    [...alerts, ...first, ...out, "--log-rotation", "--checkpoint-interval", "off"],
+    ["--log-rotation", "--checkpoint-interval off"],
+  ],
   ["an event log size alone", [...alerts, ...first, ...out, "--event-log-file-size", "9"], ["--event-log-file-size"]],
   [
     "a pause that is no number",

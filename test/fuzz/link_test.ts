@@ -190,6 +190,7 @@ function someMessage(chance: Chance): ControlMessage {
     () => ({ kind: "checkpoint_failed", generation, epoch, reason: text(), rollBack: flag }),
     () => ({ kind: "checkpoint_abort", generation, epoch, reason: text(), failures: count() }),
     () => ({ kind: "checkpoint_asked", request: count() }),
+    () => ({ kind: "rotate_log" }),
     () => ({ kind: "checkpoint_answered", request: count(), epoch, reason: text() }),
     () => ({ kind: chance.pick(["roll_back_wanted", "recover"] as const), generation, reason: text() }),
     () => ({ kind: "recovery_facts", generation, epochs: chance.some(5, (i) => i * 7 + 1), written: epoch }),

@@ -14,6 +14,8 @@ const SMALL = { slackBytes: 1500, segmentBytes: 2000 };
 const STAGES = [{ id: "p/count" }, { id: "p/sum" }];
 const KEYS = 150;
 
+type Rotation = "off" | "on" | "now_and_then";
+
 /** Of each stage. */
 type Content = Map<string, number>[];
 
@@ -33,8 +35,13 @@ class Life {
   used = 0;
   /** A step of a checkpoint in so many is its last. */
   readonly failsOneIn: number;
+  readonly rotation: Rotation;
+  /** Rotated segments that had a durable end, while rotation was always on. */
+  readonly kept = new Set<string>();
+  rotated = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, rotation: Rotation) {
+    this.rotation = rotation;
     this.world = new VirtualWorld({ seed });
     this.prng = new Prng(seed, "keeper life");
     this.failsOneIn = [3, 10, 100][seed % 3]!;
@@ -44,7 +51,12 @@ class Life {
   }
 
   async open(): Promise<void> {
-    this.keeper = await this.world.drive(openKeeper(this.process.runtime, SMALL));
+    const rotates = this.rotation === "now_and_then" ? this.prng.chance(2) : this.rotation === "on";
+    const onRotation = (step: "begun" | "durable", path: string) => {
+      if (step === "begun") this.rotated++;
+      else if (this.rotation === "on") this.kept.add(path);
+    };
+    this.keeper = await this.world.drive(openKeeper(this.process.runtime, { ...SMALL, rotates, onRotation }));
     const { epochs } = this.keeper.facts();
     for (const epoch of this.durable) {
       if (epoch >= this.complete) assert.ok(epochs.includes(epoch), `${epoch} was durable, and there are ${epochs}`);
@@ -78,6 +90,7 @@ class Life {
   async checkpoint(): Promise<void> {
     const keeper = this.keeper!;
     const epoch = ++this.used;
+    if (this.rotation !== "off" && this.prng.chance(3)) keeper.rotate();
     this.touch(this.prng.int(this.prng.chance(3) ? 60 : 6));
     this.cuts.set(epoch, this.content());
     keeper.freeze(epoch);
@@ -128,13 +141,15 @@ class Life {
       default:
         await this.checkpoint();
     }
+    const there = new Set(this.host.disk.paths());
+    for (const path of this.kept) assert.ok(there.has(path), `${path} has gone`);
   }
 }
 
 test("StateKeeper has every epoch that was durable, and what it was, whatever happens to its process and its machine", async () => {
   let folders = 0;
   for (let seed = 0; seed < SEEDS; seed++) {
-    const life = new Life(seed);
+    const life = new Life(seed, "off");
     try {
       await life.open();
       for (let step = 0; step < 60; step++) await life.step();
@@ -144,4 +159,32 @@ test("StateKeeper has every epoch that was durable, and what it was, whatever ha
     folders += life.host.disk.paths().filter((path) => /segment-0{15}1$/.test(path)).length;
   }
   assert.ok(folders < SEEDS / 2, `rounds end: ${folders} of ${SEEDS} folders still have their first segment`);
+});
+
+test("StateKeeper with rotation has every epoch that was durable too, and no file of its log ever goes", async () => {
+  let rotated = 0;
+  for (let seed = 0; seed < SEEDS / 2; seed++) {
+    const life = new Life(seed, "on");
+    try {
+      await life.open();
+      for (let step = 0; step < 60; step++) await life.step();
+    } catch (error) {
+      throw new Error(`seed ${seed}`, { cause: error });
+    }
+    rotated += life.rotated;
+    assert.equal(life.host.disk.paths().filter((path) => path.includes("/state/segment")).length, 0);
+  }
+  assert.ok(rotated > SEEDS * 4, `${rotated} files`);
+});
+
+test("StateKeeper goes on whether rotation is on or off from one start to the next", async () => {
+  for (let seed = 0; seed < SEEDS / 2; seed++) {
+    const life = new Life(seed, "now_and_then");
+    try {
+      await life.open();
+      for (let step = 0; step < 60; step++) await life.step();
+    } catch (error) {
+      throw new Error(`seed ${seed}`, { cause: error });
+    }
+  }
 });

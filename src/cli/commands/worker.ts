@@ -116,6 +116,7 @@ async function runOneWorker(
     checkpoints: {
       ...NO_CHECKPOINTS,
       intervalMs: options.checkpointIntervalMs,
+      rotation: options.logRotation,
       acceptStateLoss: options.acceptStateLoss,
     },
     timing: DEFAULT_TIMING,

@@ -28,6 +28,7 @@ const REQUESTS: Readonly<Record<CommandName, ExternalRequest>> = {
   stop_and_report: { kind: "shutdown_and_report", text: "" },
   report_status: { kind: "report_status", text: "boundary-count-status" },
   rotate: { kind: "rotate_log", text: "initializer" },
+  rotate_w1: { kind: "rotate_log", text: "w1" },
   shrink: { kind: "shrink_request", query: false, nodeNames: [], nodeCount: 1 },
   shrink_query: { kind: "shrink_request", query: true, nodeNames: [], nodeCount: 0 },
   partitions: { kind: "partition_query" },
@@ -47,7 +48,7 @@ function requestOf(what: CommandName, text: string): ExternalRequest {
 }
 
 /** Requests that get no answer. */
-const UNANSWERED: readonly CommandName[] = ["print", "stop", "report_status", "rotate"];
+const UNANSWERED: readonly CommandName[] = ["print", "stop", "report_status", "rotate", "rotate_w1"];
 
 export async function runCommand(
   runtime: Runtime,

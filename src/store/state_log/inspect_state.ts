@@ -1,12 +1,20 @@
 /** What `tammar store` sees of a state log, from outside. Nothing is changed, and nothing that is wrong ends the looking. */
 import type { Epoch, Generation } from "../../base/ids.ts";
 import { type Disk, DiskError } from "../../runtime/runtime.ts";
-import { baseOf } from "../folders.ts";
 import { SegmentError } from "./log_errors.ts";
 import { readCheckpoint } from "./read_checkpoint.ts";
 import { readAbout, type SavedStage } from "./saved_about.ts";
-import { listSegments, segmentName, segmentPath } from "./state_folder.ts";
-import { judge, type LogEnd, newestRun, type ReadSegment, readSegment, type Survey } from "./survey.ts";
+import { shownName } from "./state_folder.ts";
+import {
+  type FoundSegments,
+  isTakenBack,
+  judge,
+  type LogEnd,
+  neededSegments,
+  type ReadSegment,
+  readSegment,
+  type Survey,
+} from "./survey.ts";
 
 export interface CheckpointReport {
   readonly epoch: Epoch;
@@ -17,6 +25,7 @@ export interface CheckpointReport {
 }
 
 export interface SegmentReport {
+  /** `state/...`, or of a file beside the folders of applications. */
   readonly name: string;
   readonly bytes: number;
   readonly outcome:
@@ -33,24 +42,27 @@ export interface StateReport {
 
 /** @param contents Is what the newest checkpoint holds to be looked at too, not only its records? */
 export async function inspectState(disk: Disk, folder: string, contents = false): Promise<StateReport> {
-  let numbers: number[];
+  let segments: FoundSegments;
   try {
-    numbers = await listSegments(disk, folder);
+    segments = await neededSegments(disk, folder);
   } catch (error) {
+    if (error instanceof SegmentError) {
+      const outcome = { kind: "refused", why: error.why } as const;
+      return { files: [{ name: shownName(error.path), bytes: 0, outcome }], checkpoints: null };
+    }
     if (!(error instanceof DiskError)) throw error;
     return { files: [], checkpoints: null };
   }
-  const { run, before } = newestRun(numbers);
+  const { run, before } = segments;
   const read: ReadSegment[] = [];
   const problems = new Map<string, string>();
-  for (const number of run) {
-    const name = segmentName(number);
+  for (const { number, path } of run) {
+    const sequenceBefore = read.at(-1)?.sequence ?? 0;
     try {
-      const sequenceBefore = read.at(-1)?.sequence ?? 0;
-      read.push(await readSegment(disk, segmentPath(folder, number), number, null, sequenceBefore));
+      read.push(await readSegment(disk, path, number, null, sequenceBefore));
     } catch (error) {
       if (!(error instanceof SegmentError)) throw error;
-      problems.set(name, error.why);
+      problems.set(path, error.why);
     }
   }
   let found: Survey | null = null;
@@ -60,39 +72,32 @@ export async function inspectState(disk: Disk, folder: string, contents = false)
       if (contents) await readCheckpoint(disk, folder, null, { entries: () => {}, removed: () => {} });
     } catch (error) {
       if (!(error instanceof SegmentError)) throw error;
-      problems.set(baseOf(error.path), error.why);
+      problems.set(error.path, error.why);
     }
   }
   const files: SegmentReport[] = [];
-  for (const number of before) {
-    const name = segmentName(number);
-    files.push({
-      name,
-      bytes: (await disk.stat(segmentPath(folder, number)))?.length ?? 0,
-      outcome: { kind: "unneeded" },
-    });
+  for (const { path } of before) {
+    const bytes = (await disk.stat(path))?.length ?? 0;
+    files.push({ name: shownName(path), bytes, outcome: { kind: "unneeded" } });
   }
-  for (const number of run) {
-    const name = segmentName(number);
-    const segment = read.find((candidate) => candidate.number === number);
-    const why = problems.get(name);
-    problems.delete(name);
-    files.push({
-      name,
-      bytes: segment?.length ?? 0,
-      outcome:
-        why !== undefined
-          ? { kind: "refused", why }
-          : segment!.bad !== null
-            ? { kind: "torn", offset: segment!.bad.offset, why: segment!.bad.why }
-            : { kind: "ok" },
-    });
+  for (const { path } of run) {
+    const segment = read.find((candidate) => candidate.path === path);
+    const why = problems.get(path);
+    problems.delete(path);
+    files.push({ name: shownName(path), bytes: segment?.length ?? 0, outcome: outcomeOf(why, segment) });
   }
   // One that is missing.
-  for (const [name, why] of problems) files.push({ name, bytes: 0, outcome: { kind: "refused", why } });
+  for (const [path, why] of problems)
+    files.push({ name: shownName(path), bytes: 0, outcome: { kind: "refused", why } });
   return { files, checkpoints: found?.ends.map(checkpointOf) ?? null };
 }
 
 function checkpointOf({ epoch, generation, wallMs, about }: LogEnd): CheckpointReport {
   return { epoch, generation, wallMs, stages: readAbout(about).stages };
+}
+
+function outcomeOf(why: string | undefined, segment: ReadSegment | undefined): SegmentReport["outcome"] {
+  if (why !== undefined || segment === undefined) return { kind: "refused", why: why ?? "" };
+  if (isTakenBack(segment)) return { kind: "unneeded" };
+  return segment.bad === null ? { kind: "ok" } : { kind: "torn", offset: segment.bad.offset, why: segment.bad.why };
 }

@@ -1,7 +1,8 @@
 /** What the state log says when it can't go on. */
 import { EnvironmentError, ResilienceError } from "../../base/errors.ts";
 import type { DiskError } from "../../runtime/runtime.ts";
-import { baseOf, parentOf, shellWord } from "../folders.ts";
+import { baseOf, shellWord } from "../folders.ts";
+import { workerFolderOf } from "./state_folder.ts";
 
 /** A segment that is damaged where it must not be. */
 export function damagedSegment(path: string, offset: number, why: string): SegmentError {
@@ -33,7 +34,7 @@ export class SegmentError extends ResilienceError {
   /** Continues "it cannot be used: ". */
   readonly why: string;
   constructor(code: string, path: string, why: string, cause?: unknown) {
-    const folder = parentOf(parentOf(path));
+    const folder = workerFolderOf(path);
     super(
       code,
       `Cannot use ${path}: ${why}. Nothing was changed. To look at it: tammar store verify ${shellWord(folder)}; ` +
@@ -53,7 +54,7 @@ export function environmentError(folder: string, error: DiskError): EnvironmentE
   );
 }
 
-/** `path` is that of a segment: `<worker>/state/<segment>`. */
+/** `path` is that of a segment. */
 function ownerOf(path: string): string {
-  return baseOf(parentOf(parentOf(path)));
+  return baseOf(workerFolderOf(path));
 }

@@ -4,8 +4,7 @@ import { type Disk, DiskError, type DiskFile } from "../../runtime/runtime.ts";
 import { damagedSegment, unreadableSegment } from "./log_errors.ts";
 import { decodeEnd, decodeEntries, decodeStage, type Entries, RECORD, type StageNumber } from "./segment_format.ts";
 import { type ReadRecord, SegmentReader } from "./segment_reader.ts";
-import { segmentPath } from "./state_folder.ts";
-import { type LogEnd, survey } from "./survey.ts";
+import { isTakenBack, type LogEnd, survey } from "./survey.ts";
 
 /** Takes what is read, in the order in which it was written: what comes later counts. */
 export interface CheckpointReader {
@@ -27,11 +26,13 @@ export async function readCheckpoint(
   epoch: Epoch | null,
   to: CheckpointReader,
 ): Promise<LogEnd | null> {
-  const { ends } = await survey(disk, folder, null);
+  const { ends, segments } = await survey(disk, folder, null);
   const end = epoch === null ? ends.at(-1) : ends.find((candidate) => candidate.epoch === epoch);
   if (end === undefined) return null;
-  for (let number = end.base; number <= end.segment; number++) {
-    await readSegment(disk, segmentPath(folder, number), number === end.segment ? end.offset : undefined, to);
+  for (const segment of segments) {
+    const { number, path } = segment;
+    if (number < end.base || number > end.segment || isTakenBack(segment)) continue;
+    await readSegment(disk, path, number === end.segment ? end.offset : undefined, to);
   }
   return end;
 }

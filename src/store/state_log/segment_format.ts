@@ -55,7 +55,7 @@ export interface SegmentHeader {
   readonly worker: string;
   /** From 1; in the name of the file as well. */
   readonly number: number;
-  /** The first segment that is needed to restore anything that this one ends. */
+  /** The first segment that may have been needed for anything when this one was begun. */
   readonly base: number;
   /** Sequence number and checksum of the last record before this segment; zeros: there is none. */
   readonly previousSequence: number;

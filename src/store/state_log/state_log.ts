@@ -10,6 +10,8 @@
 //       log goes back to its last end, and the epochs since then fail.
 //   L5. Segments go only when a complete epoch does not need them, and after what it needs was read back.
 //   L6. One operation on the file being written is outstanding, and what waits for it is bounded (`busy`).
+//   L7. With rotation no file of a rotated segment goes: what L2 takes back leaves a segment empty, and its number is not
+//       given again, but for one that a full disk kept from being begun. What L5 lets go of is forgotten, and stays.
 //
 // It does not know which epochs exist (the coordinator decides) or what state is.
 
@@ -37,8 +39,8 @@ import {
   type StageNumber,
 } from "./segment_format.ts";
 import { type ReadRecord, SegmentReader } from "./segment_reader.ts";
-import { segmentPath } from "./state_folder.ts";
-import { type LogEnd, type LogIdentity, survey, type TornTail } from "./survey.ts";
+import { isRotated, rotatedPath, type SegmentFile, segmentPath } from "./state_folder.ts";
+import { isTakenBack, type LogEnd, type LogIdentity, survey, type TornTail } from "./survey.ts";
 
 export interface StateLogOptions extends LogIdentity {
   readonly disk: Disk;
@@ -47,6 +49,8 @@ export interface StateLogOptions extends LogIdentity {
   readonly folder: string;
   /** A segment that has grown beyond it is the last of its kind: the next epoch begins a new one. Default 16 MiB. */
   readonly segmentBytes?: number;
+  /** L7: new segments lie in the resilience directory, and stay. Default false. */
+  readonly rotates?: boolean;
 }
 
 /** Whose state. */
@@ -76,7 +80,7 @@ const SLICE_MS = 2;
 const SLICE_RECORDS = 64;
 
 type Job =
-  | { readonly kind: "segment"; readonly number: number; readonly header: Uint8Array }
+  | { readonly kind: "segment"; readonly path: string; readonly mayBeThere: boolean; readonly header: Uint8Array }
   | { readonly kind: "bytes"; readonly bytes: Uint8Array }
   | {
       readonly kind: "end";
@@ -85,8 +89,7 @@ type Job =
       readonly failed: (error: unknown) => void;
     };
 
-interface Segment {
-  readonly number: number;
+interface Segment extends SegmentFile {
   /** With what is still in the queue. */
   length: number;
 }
@@ -117,7 +120,7 @@ export class StateLog {
   readonly #options: StateLogOptions;
   readonly #disk: Disk;
   #segments: Segment[];
-  #leftovers: readonly number[];
+  #leftovers: readonly SegmentFile[];
   #ends: LogEnd[];
   #written: Epoch;
   /** Must `restore` be called first? */
@@ -127,6 +130,14 @@ export class StateLog {
   #checksum = 0;
   #securedSequence = 0;
   #epoch: Epoch = 0;
+  /** The highest number that a file has, or had: L7. */
+  #highest: number;
+  /** Numbers that a full disk kept from being used, ascending. */
+  #spares: number[] = [];
+  /** The next epoch begins a new segment. */
+  #rotationWanted = false;
+  /** There is no durable end yet in the newest segment. */
+  #rotationBegun = false;
   #file: DiskFile | null = null;
   #fileHasUnsynced = false;
   #folderHasUnsynced = false;
@@ -146,13 +157,16 @@ export class StateLog {
   epochBytes = 0;
   /** Called when everything since the last end was lost, before anything else happens. */
   onLost: () => void = () => {};
+  /** Called when the file of a rotated segment was made, and when there is a durable end in it. */
+  onRotation: (step: "begun" | "durable", path: string) => void = () => {};
 
   /** Use {@link openStateLog}. */
   constructor(options: StateLogOptions, found: Awaited<ReturnType<typeof survey>>) {
     this.#options = options;
     this.#disk = options.disk;
-    this.#segments = found.segments.map(({ number, length }) => ({ number, length }));
+    this.#segments = found.segments.map((segment) => ({ ...segment }));
     this.#leftovers = found.leftovers;
+    this.#highest = Math.max(0, ...[...found.segments, ...found.leftovers].map(({ number }) => number));
     this.#ends = [...found.ends];
     this.#written = found.written;
     this.torn = found.torn;
@@ -176,9 +190,26 @@ export class StateLog {
     return bytes;
   }
 
+  /** The first segment that may be needed. */
+  get oldest(): number {
+    // What was taken back is nobody's base: it could not be told from one that was emptied.
+    return this.#segments.find((segment) => !isTakenBack(segment))?.number ?? 1;
+  }
+
   /** The segment that the next record goes into. */
   get segment(): number {
     return this.#segments.at(-1)?.number ?? 1;
+  }
+
+  /**
+   * The next epoch begins a new segment, whatever happens until then.
+   *
+   * @returns False: that was asked for already, and its file is still to come.
+   */
+  rotate(): boolean {
+    if (this.#rotationWanted) return false;
+    this.#rotationWanted = true;
+    return true;
   }
 
   /** Append nothing for a moment: enough waits for the disk. */
@@ -214,7 +245,7 @@ export class StateLog {
     if (this.#lost()) return;
     const current = this.#segments.at(-1);
     const isFull = current !== undefined && current.length >= (this.#options.segmentBytes ?? SEGMENT_BYTES);
-    if (current === undefined || newSegment || isFull) this.#beginSegment(current);
+    if (current === undefined || newSegment || isFull || this.#rotationWanted) this.#beginSegment();
   }
 
   /**
@@ -297,8 +328,8 @@ export class StateLog {
     const end = this.#ends.find((candidate) => candidate.epoch === epoch);
     if (end === undefined || this.#closed) return;
     this.#ends = this.#ends.filter((candidate) => candidate.epoch >= epoch);
-    const oldest = this.#segments[0]!;
-    if (oldest.number >= end.base) return;
+    while (this.#keeps(this.#segments[0]!) && this.#segments[0]!.number < end.base) this.#segments.shift();
+    if (this.#segments[0]!.number >= end.base) return;
     // Reading back is never begun anew for a later epoch: where it takes longer than a checkpoint, it would not come to an end.
     this.#collectFor ??= end;
     this.#collecting ??= this.#collect().finally(() => {
@@ -365,24 +396,34 @@ export class StateLog {
     return bytes;
   }
 
-  #beginSegment(before: Segment | undefined): void {
+  #beginSegment(): void {
     this.flush();
-    const number = (before?.number ?? 0) + 1;
-    const { clusterId, application, worker } = this.#options;
+    const spare = this.#spares.shift();
+    const number = spare ?? this.#highest + 1;
+    this.#highest = Math.max(this.#highest, number);
+    const { clusterId, application, worker, folder, rotates } = this.#options;
     const header = encodeSegmentHeader({
       clusterId,
       application: wellFormed(application),
       worker,
       number,
-      base: this.#ends.at(-1)?.base ?? this.#segments[0]?.number ?? number,
+      base: this.#segments.some((segment) => !isTakenBack(segment)) ? this.oldest : number,
       previousSequence: this.#sequence,
       previousChecksum: this.#checksum,
     });
-    this.#segments.push({ number, length: header.length });
+    const path = rotates === true ? rotatedPath(folder, number) : segmentPath(folder, number);
+    this.#segments.push({ number, path, length: header.length });
     this.#stages.clear();
     this.#queuedBytes += header.length;
     this.epochBytes += header.length;
-    this.#push({ kind: "segment", number, header });
+    this.#rotationWanted = false;
+    this.#rotationBegun = true;
+    this.#push({ kind: "segment", path, mayBeThere: spare !== undefined, header });
+  }
+
+  /** L7. */
+  #keeps({ path }: SegmentFile): boolean {
+    return this.#options.rotates === true && isRotated(path);
   }
 
   #push(job: Job): void {
@@ -416,7 +457,9 @@ export class StateLog {
         }
         await this.#syncFolder();
         this.#folderHasUnsynced = true;
-        this.#file = await this.#disk.open(this.#path(job.number), "create");
+        const isThere = job.mayBeThere && (await this.#disk.stat(job.path)) !== null;
+        this.#file = await this.#disk.open(job.path, isThere ? "append" : "create");
+        if (isRotated(job.path)) this.onRotation("begun", job.path);
         await this.#append(job.header);
         return;
       }
@@ -426,8 +469,16 @@ export class StateLog {
         await this.#checkStillThere(job.end);
         this.#ends.push(job.end);
         this.#securedSequence = job.end.sequence;
+        this.#rotated(job.end);
         job.done();
     }
+  }
+
+  #rotated(end: LogEnd): void {
+    if (!this.#rotationBegun || end.segment !== this.segment) return;
+    this.#rotationBegun = false;
+    const path = this.#path(end.segment);
+    if (isRotated(path)) this.onRotation("durable", path);
   }
 
   async #append(bytes: Uint8Array): Promise<void> {
@@ -449,8 +500,14 @@ export class StateLog {
 
   async #syncFolder(): Promise<void> {
     if (!this.#folderHasUnsynced) return;
-    await this.#disk.syncDir(this.#options.folder);
+    await this.#disk.syncDir(this.#home);
     this.#folderHasUnsynced = false;
+  }
+
+  /** Where new segments are made. */
+  get #home(): string {
+    const { folder, rotates } = this.#options;
+    return rotates === true ? parentOf(rotatedPath(folder, 1)) : folder;
   }
 
   /** Writing to a file that was unlinked succeeds. */
@@ -483,7 +540,8 @@ export class StateLog {
     this.onLost();
     if (isPassing) {
       try {
-        await this.#cut(this.#ends.at(-1) ?? null);
+        this.#spares.push(...(await this.#cut(this.#ends.at(-1) ?? null)));
+        this.#spares.sort((a, b) => a - b);
       } catch (again) {
         this.#broken = this.#brokenBy(again, "what was written of it cannot be taken back");
       }
@@ -524,25 +582,32 @@ export class StateLog {
     }
     this.#mustRestore = false;
     this.#epochFailed = null;
+    this.#spares = [];
   }
 
-  /** Takes everything behind an end away, durably; `null`: everything. */
-  async #cut(end: LogEnd | null): Promise<void> {
-    const { folder } = this.#options;
+  /**
+   * Takes everything behind an end away, durably; `null`: everything.
+   *
+   * @returns Numbers whose files stay, or may not have been made: L7.
+   */
+  async #cut(end: LogEnd | null): Promise<readonly number[]> {
     this.#out.clear();
     this.#queuedBytes = 0;
     const file = this.#file;
     this.#file = null;
     await file?.close();
-    for (const number of this.#leftovers) await removeIfThere(this.#disk, this.#path(number));
-    if (this.#leftovers.length > 0 || this.#folderHasUnsynced) await this.#disk.syncDir(folder);
+    const leftovers = this.#leftovers.filter((segment) => !this.#keeps(segment));
+    for (const { path } of leftovers) await removeIfThere(this.#disk, path);
+    for (const folder of new Set(leftovers.map(({ path }) => parentOf(path)))) await this.#disk.syncDir(folder);
+    if (this.#folderHasUnsynced) await this.#disk.syncDir(this.#home);
     this.#leftovers = [];
     this.#folderHasUnsynced = false;
     // The newest first, each for good before the next: what a power cut leaves is a log that was there before.
     const behind = this.#segments.filter(({ number }) => end === null || number > end.segment).reverse();
-    for (const { number } of behind) {
-      await removeIfThere(this.#disk, this.#path(number));
-      await this.#disk.syncDir(folder);
+    for (const segment of behind) {
+      if (this.#options.rotates === true) await this.#empty(segment.path);
+      else await removeIfThere(this.#disk, segment.path);
+      await this.#disk.syncDir(parentOf(segment.path));
     }
     if (end !== null) {
       this.#file = await this.#disk.open(this.#path(end.segment), "append");
@@ -561,6 +626,21 @@ export class StateLog {
     this.#securedSequence = this.#sequence;
     // Their numbers may have been given in what is gone.
     this.#stages.clear();
+    this.#rotationWanted ||= this.#rotationBegun && this.#options.rotates === true;
+    this.#rotationBegun = false;
+    if (this.#options.rotates !== true) this.#highest = newest?.number ?? 0;
+    return this.#options.rotates === true ? behind.map(({ number }) => number) : [];
+  }
+
+  async #empty(path: string): Promise<void> {
+    if ((await this.#disk.stat(path)) === null) return;
+    const file = await this.#disk.open(path, "append");
+    try {
+      await file.truncate(0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
   }
 
   // --- Reading back ------------------------------------------------------------------------------------------------
@@ -612,8 +692,9 @@ export class StateLog {
     isWanted: () => boolean = () => true,
   ): Promise<void> {
     let sequence = -1;
-    for (let number = end.base; number <= end.segment; number++) {
-      const path = this.#path(number);
+    for (const segment of [...this.#segments]) {
+      const { number, path } = segment;
+      if (number < end.base || number > end.segment || isTakenBack(segment)) continue;
       let file: DiskFile | null = null;
       let reader: SegmentReader | null = null;
       beginSegment();
@@ -691,7 +772,7 @@ export class StateLog {
         await this.#walk(wanted, () => {}, undefined, isWanted);
         if (!isWanted()) continue;
         for (let oldest = this.#segments[0]!; oldest.number < wanted.base; oldest = this.#segments[0]!) {
-          await removeIfThere(this.#disk, this.#path(oldest.number));
+          if (!this.#keeps(oldest)) await removeIfThere(this.#disk, oldest.path);
           this.#segments.shift();
         }
       } catch (error) {
@@ -704,6 +785,6 @@ export class StateLog {
   }
 
   #path(number: number): string {
-    return segmentPath(this.#options.folder, number);
+    return this.#segments.find((segment) => segment.number === number)!.path;
   }
 }

@@ -4,14 +4,17 @@
 //   V2. In the newest one, what cannot be read is a torn tail, unless some record behind it tells that it was durable
 //       when that one was written: then it is damage, and refused. So it is when that cannot be told.
 //   V3. What the last end needs must be there, from its base on. Segments before that are leftovers, whatever is in them.
+//   V4. A segment without a byte counts as not there: what was in it was taken back, or a power cut kept only its name. If it
+//       had something, the chain has a hole, as with one that is missing.
 
 import type { Epoch, Generation } from "../../base/ids.ts";
 import { type Disk, DiskError, type DiskFile } from "../../runtime/runtime.ts";
+import { baseOf } from "../folders.ts";
 import { wellFormed } from "../saved_cluster.ts";
 import { damagedSegment, refused, type SegmentError, unreadableSegment } from "./log_errors.ts";
 import { decodeEnd, RECORD, type SegmentHeader } from "./segment_format.ts";
 import { type ReadRecord, SegmentReader } from "./segment_reader.ts";
-import { listSegments, segmentName, segmentPath } from "./state_folder.ts";
+import { isRotated, listSegments, rotatedPath, type SegmentFile, segmentPath, shownName } from "./state_folder.ts";
 
 /** An epoch that is complete. */
 export interface LogEnd {
@@ -35,8 +38,8 @@ export interface LogIdentity {
 }
 
 export interface Survey {
-  /** Segments that belong together, ascending. */
-  readonly segments: readonly { readonly number: number; readonly length: number }[];
+  /** Segments that belong together, ascending; those that were taken back have no byte. */
+  readonly segments: readonly (SegmentFile & { readonly length: number })[];
   /** What can be restored, ascending by epoch. */
   readonly ends: readonly LogEnd[];
   /** The highest epoch that anything was written of. */
@@ -44,7 +47,7 @@ export interface Survey {
   /** What was not known to be durable and is not whole, at the end of the newest segment. */
   readonly torn: TornTail | null;
   /** Segments that nothing needs. */
-  readonly leftovers: readonly number[];
+  readonly leftovers: readonly SegmentFile[];
 }
 
 export interface TornTail {
@@ -76,29 +79,64 @@ export interface ReadSegment {
 
 /** @throws {ResilienceError} Damaged, incomplete, unreadable, of another version, or another's. */
 export async function survey(disk: Disk, folder: string, identity: LogIdentity | null): Promise<Survey> {
-  const { run, before } = newestRun(await listSegments(disk, folder));
+  const { run, before } = await neededSegments(disk, folder);
   const read: ReadSegment[] = [];
-  for (const number of run) {
-    read.push(await readSegment(disk, segmentPath(folder, number), number, identity, read.at(-1)?.sequence ?? 0));
+  for (const { number, path } of run) {
+    read.push(await readSegment(disk, path, number, identity, read.at(-1)?.sequence ?? 0));
   }
   return judge(folder, read, before);
 }
 
-/** The segments up to the newest that follow each other without a gap, and those before the gap. */
-export function newestRun(numbers: readonly number[]): { run: readonly number[]; before: readonly number[] } {
-  let first = Math.max(0, numbers.length - 1);
-  while (first > 0 && numbers[first - 1] === numbers[first]! - 1) first--;
-  return { run: numbers.slice(first), before: numbers.slice(0, first) };
+/** Segments in a row up to the newest, from the first that may be needed on, and those before, which nothing needs. */
+export interface FoundSegments {
+  readonly run: readonly SegmentFile[];
+  readonly before: readonly SegmentFile[];
+}
+
+/** @throws {SegmentError} Two of the same number. */
+export async function neededSegments(disk: Disk, folder: string): Promise<FoundSegments> {
+  const files = await listSegments(disk, folder);
+  let first = Math.max(0, files.length - 1);
+  for (; first > 0 && files[first - 1]!.number >= files[first]!.number - 1; first--) {
+    const [one, other] = [files[first - 1]!, files[first]!];
+    if (one.number === other.number) {
+      const why = `${shownName(other.path)} has the same number: one of the two is an old copy`;
+      throw refused("resilience_damaged", one.path, why);
+    }
+  }
+  // Where segments are not kept, what is not needed has gone.
+  const needed = files.some(({ path }) => isRotated(path)) ? await firstNeeded(disk, files.slice(first)) : 1;
+  while (first < files.length && files[first]!.number < needed) first++;
+  return { run: files.slice(first), before: files.slice(0, first) };
+}
+
+/** As the newest whole header says; what cannot be read is for whoever reads all of it. */
+async function firstNeeded(disk: Disk, run: readonly SegmentFile[]): Promise<number> {
+  for (const { number, path } of run.toReversed()) {
+    let file: DiskFile | null = null;
+    try {
+      file = await disk.open(path, "read");
+      const start = await (await SegmentReader.of(file)).header();
+      if (start.kind === "ok" && start.header.number === number) return start.header.base;
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+    } finally {
+      await file?.close();
+    }
+  }
+  return 1;
 }
 
 /** What the segments of a run are worth together. @throws {SegmentError} */
-export function judge(folder: string, run: readonly ReadSegment[], before: readonly number[]): Survey {
+export function judge(folder: string, all: readonly ReadSegment[], before: readonly SegmentFile[]): Survey {
+  const segments = all.map(({ number, path, length }) => ({ number, path, length }));
+  const run = all.filter((segment) => !isTakenBack(segment));
   const newest = run.at(-1);
-  if (newest === undefined) return { segments: [], ends: [], written: 0, torn: null, leftovers: before };
+  if (newest === undefined) return { segments, ends: [], written: 0, torn: null, leftovers: before };
   const last = run.findLast((segment) => segment.ends.length > 0)?.ends.at(-1);
   const oldest = run[0]!;
   const needed = last?.base ?? oldest.header?.base ?? 1;
-  if (oldest.number > needed) throw missing(folder, needed, oldest.number - 1);
+  if (oldest.number > needed) throw missing(folder, oldest, needed);
   let previous: ReadSegment | null = null;
   let usableFrom = oldest.number;
   for (const segment of run) {
@@ -106,7 +144,8 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
     if (fault !== null && segment.number >= needed) throw damagedSegment(segment.path, fault.offset, fault.why);
     if (fault !== null) usableFrom = segment.number + 1;
     else if (previous !== null && !continues(segment, previous)) {
-      const why = `it does not continue ${segmentName(previous.number)}: one of the two is an old copy`;
+      const hole = segment.number - previous.number > 1 ? " and what was between the two is gone, or" : "";
+      const why = `it does not continue ${shownName(previous.path)}:${hole} one of the two is an old copy`;
       if (segment.number > needed) throw damagedSegment(segment.path, 0, why);
       usableFrom = segment.number;
     }
@@ -114,7 +153,7 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
   }
   const { bad } = newest;
   return {
-    segments: run.map(({ number, length }) => ({ number, length })),
+    segments,
     ends: run.flatMap((segment) => segment.ends).filter((end) => end.base >= usableFrom),
     written: Math.max(...run.map((segment) => segment.written)),
     torn:
@@ -129,6 +168,11 @@ export function judge(folder: string, run: readonly ReadSegment[], before: reado
           },
     leftovers: before,
   };
+}
+
+/** V4. */
+export function isTakenBack({ length }: { readonly length: number }): boolean {
+  return length === 0;
 }
 
 /** What is wrong with a segment that cannot be excused by a power cut. */
@@ -147,11 +191,14 @@ function continues({ header }: ReadSegment, previous: ReadSegment): boolean {
   return header.previousSequence === previous.sequence && header.previousChecksum === previous.checksum;
 }
 
-function missing(folder: string, from: number, to: number): SegmentError {
-  const names = from === to ? segmentName(from) : `${segmentName(from)} to ${segmentName(to)}`;
+/** What is missing was called like what is there, as far as can be told. */
+function missing(folder: string, oldest: SegmentFile, from: number): SegmentError {
+  const path = (number: number) => (isRotated(oldest.path) ? rotatedPath : segmentPath)(folder, number);
+  const to = oldest.number - 1;
+  const names = from === to ? baseOf(path(from)) : `${baseOf(path(from))} to ${baseOf(path(to))}`;
   return refused(
     "resilience_incomplete",
-    segmentPath(folder, from),
+    path(from),
     `it is missing: ${names} ${from === to ? "holds" : "hold"} state that the last checkpoint needs`,
   );
 }
@@ -198,7 +245,7 @@ async function readRecords(
   if (start.kind === "ok") {
     header = start.header;
     if (identity !== null) checkIdentity(path, header, identity);
-    if (header.number !== number) throw damagedSegment(path, 0, `it is a copy of ${segmentName(header.number)}`);
+    if (header.number !== number) throw damagedSegment(path, 0, `it is a copy of segment ${header.number}`);
   } else bad = { offset: 0, why: start.why, wasDurable: "no" };
   let sequence = header?.previousSequence ?? sequenceBefore;
   let checksum = header?.previousChecksum ?? 0;

@@ -185,7 +185,7 @@ export class ExternalServer {
         handler.reportStatus(request.text);
         return answer.done();
       case "rotate_log":
-        this.#rotate(request.text);
+        handler.rotateLog(request.text);
         return answer.done();
       case "clean_shutdown":
         handler.stop(request.text, false, () => {});
@@ -242,13 +242,6 @@ export class ExternalServer {
       case "checkpoint_request":
         return handler.checkpoint((epoch, reason) => say({ kind: "checkpoint_response", body: { epoch, reason } }));
     }
-  }
-
-  #rotate(worker: string): void {
-    const status = this.#handler.clusterStatus();
-    const known = worker === this.#handler.worker || (status.ready && status.worker_names.includes(worker));
-    const why = known ? "log rotation comes with a later release" : "no worker of this cluster has that name";
-    this.#log.warn("rotate_refused", `external: cannot rotate the log of worker "${printable(worker, 80)}": ${why}`);
   }
 
   #shrink(request: ShrinkRequest): ExternalAnswer {

@@ -58,6 +58,8 @@ export interface ExternalHandler {
   stop(reason: string, keep: boolean, report: (event: StopEvent) => void): void;
   /** Everything worth knowing, by name. `answer` is called once, within a few seconds, with what JSON can carry. */
   richStatus(answer: (status: unknown) => void): void;
+  /** Begins a new file of a worker's event log, of this one's or another's. What came of it is in that worker's log. */
+  rotateLog(worker: string): void;
   /** Takes a checkpoint. `answer` is called once: its epoch, or 0 and why there is none. */
   checkpoint(answer: (epoch: number, reason: string) => void): void;
 }

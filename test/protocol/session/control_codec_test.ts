@@ -35,6 +35,7 @@ const EACH: readonly ControlMessage[] = [
   { kind: "checkpoint_abort", generation: 2, epoch: 3, reason: "no", failures: 1 },
   { kind: "checkpoint_complete", generation: 2, epoch: 3 },
   { kind: "checkpoint_asked", request: 1 },
+  { kind: "rotate_log" },
   { kind: "checkpoint_answered", request: 1, epoch: 0, reason: "no" },
   { kind: "roll_back_wanted", generation: 2, reason: "no" },
   { kind: "recover", generation: 2, reason: "w1 has started" },

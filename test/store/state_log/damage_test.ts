@@ -228,7 +228,7 @@ test("inspectState() says of each file what is wrong with it, and what can be re
   const whole = await look(files);
   assert.deepEqual(
     whole.files.map(({ name, bytes, outcome }) => [name, bytes, outcome.kind]),
-    names.map((name) => [name, files.get(name)!.length, "ok"]),
+    names.map((name) => [`state/${name}`, files.get(name)!.length, "ok"]),
   );
   assert.deepEqual(
     whole.checkpoints?.map(({ epoch: number }) => number),
@@ -246,7 +246,7 @@ test("inspectState() says of each file what is wrong with it, and what can be re
   gone.delete(names[2]!);
   const incomplete = await look(gone);
   const refused = incomplete.files.find(({ outcome }) => outcome.kind === "refused")!;
-  assert.equal(refused.name, names[2]);
+  assert.equal(refused.name, `state/${names[2]}`);
   assert.match((refused.outcome as { why: string }).why, /it is missing/);
   const newest = names.at(-1)!;
   const cut = files.get(newest)!.slice(0, -5);

@@ -380,7 +380,8 @@ test("A sync that fails is never tried again: the log is broken, and what is the
     host.powerLoss();
     host.powerOn();
     const again = await world.drive(openLog(host.startProcess(() => {}).runtime));
-    assert.deepEqual(epochsOf(again), [1]);
+    // The second may be there all the same: the power cut may keep what no sync confirmed.
+    assert.equal(epochsOf(again)[0], 1);
     assert.deepEqual(await world.drive(contentOf(again, 1)), expected(1));
   }
 });

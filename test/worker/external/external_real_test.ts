@@ -21,6 +21,7 @@ function worker(keys: readonly string[], heard: string[]): ExternalHandler {
     clusterStateEntityCounts: (answer) => void runtime.clock.startTimer(50, () => answer(new Map())),
     print: (text) => void heard.push(text),
     reportStatus: () => {},
+    rotateLog: (worker) => void heard.push(`rotate ${worker}`),
     stop: (reason) => void heard.push(`stop ${reason}`),
     richStatus: (answer) => answer({}),
     checkpoint: (answer) => answer(7, ""),
