@@ -252,6 +252,10 @@ export class RealStage implements Stage {
       ...(await this.#places(machine, config)),
       ...["--resilience-dir", disk.real(config.resilienceDir)],
       ...["--checkpoint-interval", checkpoints.intervalMs === null ? "off" : `${checkpoints.intervalMs}ms`],
+      ...(checkpoints.rotation === null ? [] : ["--log-rotation"]),
+      ...(checkpoints.rotation?.fileBytes == null
+        ? []
+        : ["--event-log-file-size", `${checkpoints.rotation.fileBytes}`]),
       ...["--log-format", "json", "--log-level", "debug"],
     ];
     const settings: TwinSettings = {
