@@ -8,7 +8,7 @@
 
 import { unreachable } from "../base/assert.ts";
 import { ProtocolError } from "../base/errors.ts";
-import { ByteReader } from "./byte_reader.ts";
+import { ByteReader, shortAscii } from "./byte_reader.ts";
 import type { ByteWriter } from "./byte_writer.ts";
 
 /** In the HELLO of a connector program. */
@@ -314,7 +314,10 @@ function texts(out: ByteWriter, list: readonly string[]): void {
 }
 
 function text16(fields: ByteReader): string {
-  return UTF8.decode(fields.bytes(fields.u16()));
+  const length = fields.u16();
+  if (length === 0) return "";
+  const bytes = fields.bytes(length);
+  return shortAscii(bytes) ?? UTF8.decode(bytes);
 }
 
 function readTexts(fields: ByteReader): string[] {

@@ -10,6 +10,8 @@ import { parsePlainJson } from "./plain_json.ts";
 
 /** Largest frame a worker takes: id and body. */
 export const EXTERNAL_REQUEST_LENGTH_MAX = 16_384;
+/** Values of a request to shrink: a cluster has at most 256 workers. */
+const SHRINK_PARTS_MAX = 1_024;
 /** Largest frame a tool takes. */
 export const EXTERNAL_ANSWER_LENGTH_MAX = 64 * 1024 * 1024;
 
@@ -271,6 +273,9 @@ function readText(kind: string, body: ByteReader): string | ExternalFault {
 function decodeShrinkRequest(body: ByteReader): ShrinkRequest | ExternalFault {
   const text = readText("shrink_request", body);
   if (typeof text !== "string") return text;
+  // Anybody may send this, and as often as he likes: what can be no request is refused before it costs anything. To parse
+  // a list of thousands of values takes a hundred times as long as to look at it, and so does what the parser throws.
+  if (!mayBeShrinkRequest(text)) return fault("bad_json", "shrink_request is no JSON object of a few names");
   let json: unknown;
   try {
     json = JSON.parse(text, refuseFractions);
@@ -286,6 +291,18 @@ function decodeShrinkRequest(body: ByteReader): ShrinkRequest | ExternalFault {
   if (typeof count !== "number") return fault("bad_json", "shrink_request lacks an integer `node_count`");
   // A count above 2^63 was written as a negative number by the original: nobody has so many workers.
   return { kind: "shrink_request", query, nodeNames: names, nodeCount: count < 0 ? Number.POSITIVE_INFINITY : count };
+}
+
+/** It looks like an object with the three fields, and has no more parts than a request for all workers there can be. */
+function mayBeShrinkRequest(text: string): boolean {
+  if (!text.includes('"query"') || !text.includes('"node_names"') || !text.includes('"node_count"')) return false;
+  let parts = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    // A comma or a bracket that opens; those within names count too.
+    if ((code === 0x2c || code === 0x5b || code === 0x7b) && ++parts > SHRINK_PARTS_MAX) return false;
+  }
+  return true;
 }
 
 /** `2.0` and `2` are one value to JavaScript; the original takes the second only. */

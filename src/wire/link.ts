@@ -52,6 +52,7 @@ const GOODBYE_BYTES_MAX = SMALL_FRAME_BYTES_MAX - 5;
 const LENGTH_MIN: readonly number[] = [0, 16, 9, 11, 1, 1, 17];
 /** What is allocated for a body before any of its bytes came. */
 const BODY_FIRST_BYTES_MAX = 256 * 1024;
+const NO_BYTES = new Uint8Array(0);
 
 /** Takes the frames as they come. A throw ends the connection; nothing of what follows is delivered. */
 export interface LinkFrames {
@@ -188,7 +189,7 @@ export class LinkReader {
   #beginBody(frames: LinkFrames): void {
     this.#bodyWanted = this.#view.getUint32(0) - (PAYLOAD_HEADER_BYTES - 4);
     this.#bodyLength = 0;
-    this.#body = new Uint8Array(Math.min(this.#bodyWanted, BODY_FIRST_BYTES_MAX));
+    this.#body = this.#bodyWanted === 0 ? NO_BYTES : new Uint8Array(Math.min(this.#bodyWanted, BODY_FIRST_BYTES_MAX));
     if (this.#bodyWanted === 0) this.#takePayload(frames);
   }
 

@@ -714,6 +714,11 @@ class TaggedReader {
     if (bytes.length === 0 || bytes.length > BIGINT_BYTES_MAX) {
       throw this.#tags.error("bad_values", `has a bigint of ${bytes.length} bytes`);
     }
+    if (bytes.length <= 6) {
+      let small = 0;
+      for (let i = 0; i < bytes.length; i++) small = small * 256 + bytes[i]!;
+      return BigInt(small);
+    }
     let hex = "0x";
     for (const byte of bytes) hex += byte < 16 ? `0${byte.toString(16)}` : byte.toString(16);
     return BigInt(hex);
@@ -726,7 +731,7 @@ class TaggedReader {
     if (bytes.length % type.BYTES_PER_ELEMENT !== 0) {
       throw this.#tags.error("bad_values", `has a typed array of ${bytes.length} bytes, which cuts an element`);
     }
-    return new type(bytes.buffer);
+    return type === Uint8Array ? bytes : new type(bytes.buffer);
   }
 }
 

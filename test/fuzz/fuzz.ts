@@ -17,9 +17,7 @@ import { Chance } from "./chance.ts";
 import { damage, withLength } from "./damage.ts";
 import { metered } from "./meter.ts";
 
-export const RUNS = Number(process.env["FUZZ_RUNS"] ?? ("Bun" in globalThis ? 100_000 : 30_000));
-/** The decoders are the same on both runtimes, the time is not: the second one gets a share. */
-const WANTED_RUNS = 100_000;
+export const RUNS = Number(process.env["FUZZ_RUNS"] ?? 100_000);
 /** The same for all targets of one process. */
 export const SEED = seed();
 
@@ -45,8 +43,6 @@ export interface FuzzTarget<T> {
   readonly check?: (result: T, bytes: Uint8Array, chance: Chance) => void;
   /** What is thrown for bytes that mean nothing. Default: nothing is. */
   readonly announced?: (error: unknown) => boolean;
-  /** Inputs to run instead of `RUNS`: for what takes long. */
-  readonly runs?: number;
   /** Large inputs, about 1 MiB each, that a decoder may take long for. */
   readonly large?: readonly ((chance: Chance) => Uint8Array)[];
   /** Instead of 10, with the reason beside it. */
@@ -55,7 +51,7 @@ export interface FuzzTarget<T> {
 
 /** A quarter of the inputs are legal, most are damaged legal ones, some are noise. */
 export async function fuzz<T>(target: FuzzTarget<T>): Promise<void> {
-  const runs = Math.min(RUNS, target.runs ?? RUNS);
+  const runs = RUNS;
   const chance = new Chance(SEED);
   const began = performance.now();
   for (const bytes of corpusOf(target.name)) await attempt(target, bytes, new Chance(1), "corpus", true);
@@ -77,9 +73,7 @@ export async function fuzz<T>(target: FuzzTarget<T>): Promise<void> {
     if (!(typeof outcome === "boolean" ? outcome : await outcome)) refused++;
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  const why = runs < RUNS ? "since each takes long" : "the other runtime makes all of them";
-  const fewer = runs < WANTED_RUNS ? ` (of ${WANTED_RUNS}; ${why})` : "";
-  console.log(`fuzz ${target.name}: ${runs} inputs${fewer}, ${refused} refused, FUZZ_SEED=${SEED}, ${seconds} s`);
+  console.log(`fuzz ${target.name}: ${runs} inputs, ${refused} refused, FUZZ_SEED=${SEED}, ${seconds} s`);
   // Otherwise the inputs are not what they are meant to be.
   if (target.announced !== undefined && runs >= 1000) {
     assert.ok(refused > runs / 10 && refused < runs * 0.9, `${refused} of ${runs} were refused`);

@@ -13,6 +13,8 @@ const OPTIONS: readonly OptionSpec[] = [
 ];
 
 const FRAME_BYTES_MAX = 64 << 10;
+/** Frames of one connection that mean nothing, until it is closed: a stranger who sends nothing else. */
+const FAULTS_MAX = 100;
 const CONNECTIONS_MAX = 1_024;
 
 type Payload = Extract<MetricsMessage, { kind: "payload" }>;
@@ -55,22 +57,29 @@ export const metrics = defineTool({
   },
 });
 
-/** One worker's connection. What can't be understood is skipped and said; only a lost frame border ends it. */
+/** One worker's connection. What can't be understood is skipped and said; a lost frame border, or too much of it, ends it. */
 async function takeMetrics(conn: Conn, host: Host, json: boolean): Promise<"ended" | "reader_gone"> {
   const splitter = new FrameSplitter({ lengthMax: FRAME_BYTES_MAX });
   const peer = addressText(conn.peer);
+  let faults = 0;
   for (;;) {
     const chunk = await conn.read();
     if (chunk === null) break;
     const outcome = splitter.push(chunk);
     const lines: string[] = [];
-    for (let i = 0; i < splitter.count; i++) {
+    for (let i = 0; i < splitter.count && faults < FAULTS_MAX; i++) {
       const message = decodeMetrics(splitter.bytes.subarray(splitter.starts[i], splitter.ends[i]));
-      if (message.kind === "fault") complain(host, `${peer}: ${printable(message.sentence)}; skipped`);
-      else if (json) lines.push(...jsonLines(message));
+      if (message.kind === "fault") {
+        faults++;
+        complain(host, `${peer}: ${printable(message.sentence)}; skipped`);
+      } else if (json) lines.push(...jsonLines(message));
       else lines.push(...textLines(message, peer));
     }
     if (lines.length > 0 && !(await print(host, lines.join("")))) return "reader_gone";
+    if (faults === FAULTS_MAX) {
+      complain(host, `${peer}: ${FAULTS_MAX} frames that mean nothing; connection closed`);
+      break;
+    }
     if (outcome !== "ok") {
       complain(
         host,
