@@ -42,6 +42,7 @@ import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
+import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
 
 /** What the shell needs of the data channel. */
@@ -131,6 +132,7 @@ export class DataflowShell {
   #lookAgain = false;
   #sinksStarted = false;
   #sinksToldConnected = false;
+  readonly #wallClock: FineWallClock;
   /** When what is being processed came into this worker; wall clock. */
   #ingressMs: Millis = 0;
   /** Sources stand still: for a cut, or while the cluster recovers. */
@@ -145,6 +147,7 @@ export class DataflowShell {
 
   constructor(options: DataflowShellOptions) {
     this.#options = options;
+    this.#wallClock = new FineWallClock(options.runtime.clock);
     const { plan } = options;
     this.#inputs = plan.sources.map((planned) => {
       const reach = wholeReach(plan, planned);
@@ -427,7 +430,7 @@ export class DataflowShell {
     const input = config.inputs.get(name);
     const frames = (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number): void => {
       const before = runtime.clock.monotonicMs();
-      const batch = decoder!.decode(bytes, { count, starts, ends }, runtime.clock.wallMs());
+      const batch = decoder!.decode(bytes, { count, starts, ends }, this.#wallClock.nowMs());
       meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
       meter.ingested(index, count);
       this.#fromSource(planned, batch);
@@ -449,7 +452,7 @@ export class DataflowShell {
         ),
       values: (values) => {
         meter.ingested(index, values.length);
-        this.#fromSource(planned, batches.byArrival(values, runtime.clock.wallMs()));
+        this.#fromSource(planned, batches.byArrival(values, this.#wallClock.nowMs()));
       },
       frames,
       messages: (message, bytes, { count, frames: places, starts, ends }) => {
@@ -518,7 +521,7 @@ export class DataflowShell {
     if (columns.count > 0 && keyed !== columns.keys.length > 0) {
       return this.#malformed(from, keyed ? "it has no keys" : "it has keys");
     }
-    this.#ingressMs = this.#options.runtime.clock.wallMs();
+    this.#ingressMs = this.#wallClock.nowMs();
     this.#dataflow!.fromExchange(exchange, columns);
   }
 
@@ -574,7 +577,7 @@ export class DataflowShell {
 
   /** Of the wall clock, which may step: never negative. */
   #nanosSince(wallMs: Millis): number {
-    return Math.max(0, (this.#options.runtime.clock.wallMs() - wallMs) * 1e6);
+    return Math.max(0, (this.#wallClock.nowMs() - wallMs) * 1e6);
   }
 
   #blocked(reach: Reach): boolean {

@@ -54,7 +54,7 @@ test("inspectStore() lists our folders with what is saved, and nothing of other 
     const text = renderShow(report, aSavedCluster().savedAtMs + 180_000);
     for (const line of [
       "application  Alerts (stateful)",
-      "worker       worker1 (1 of 2, worker)",
+      "worker       worker1 (worker; the cluster has 2)",
       "cluster      0123456789abcdef0123456789abcdef",
       "state        formed",
       "generation   3, routing version 1",
