@@ -32,7 +32,10 @@ export function renderShow(report: StoreReport, nowMs: number): string {
     const row = (name: string, value: string) => lines.push(`  ${name.padEnd(12)} ${value}`);
     const { saved } = worker;
     row("application", printable(saved?.application ?? worker.application ?? "unknown"));
-    row("worker", saved === null ? worker.worker : `${saved.worker} (${saved.role}; the cluster has ${saved.workerCount})`);
+    row(
+      "worker",
+      saved === null ? worker.worker : `${saved.worker} (${saved.role}; the cluster has ${saved.workerCount})`,
+    );
     if (saved === null) row("cluster", "nothing readable is saved");
     else {
       row("cluster", saved.clusterId);
