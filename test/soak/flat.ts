@@ -1,15 +1,16 @@
 /**
- * When a series of sizes counts as flat.
+ * When a series of sizes counts as flat: the last third of it is compared with the third before it; the first third is warming
+ * up, and doesn't count.
  *
- * What is watched goes up and down: the collector lets garbage grow and removes it, a log grows until it is written anew, a
- * worker that was killed begins at nothing. So the largest value of the last third is compared with the largest one of
- * the third before it. The first third is warming up, and doesn't count.
+ * Folders are compared by their largest size: a log grows until it is written anew. Memory is compared by its median: during a
+ * recovery a worker holds two states for a moment, and how high that peak gets is the collector's mood, while what leaks
+ * stays, and lifts everything.
  */
 export interface Verdict {
   readonly flat: boolean;
-  /** Largest of the second and of the last third. */
-  readonly middleMax: number;
-  readonly lastMax: number;
+  /** Of the second and of the last third: the median, or the largest. */
+  readonly middle: number;
+  readonly last: number;
 }
 
 /** A series that grows by less than a twentieth and this much from one third to the next is flat. */
@@ -19,11 +20,14 @@ const GROWTH_MAX = 1.05;
 const SAMPLES_MIN = 9;
 
 /** @param samples In the order of time, equally far apart. `null`: there are too few of them. */
-export function judge(samples: readonly number[]): Verdict | null {
+export function judge(samples: readonly number[], by: "median" | "largest"): Verdict | null {
   if (samples.length < SAMPLES_MIN) return null;
   const third = Math.floor(samples.length / 3);
-  const max = (values: readonly number[]): number => values.reduce((a, b) => Math.max(a, b), 0);
-  const middleMax = max(samples.slice(third, samples.length - third));
-  const lastMax = max(samples.slice(samples.length - third));
-  return { flat: lastMax <= middleMax * GROWTH_MAX + SLACK_BYTES, middleMax, lastMax };
+  const of = (values: readonly number[]): number => {
+    const sorted = [...values].sort((a, b) => a - b);
+    return sorted[by === "largest" ? sorted.length - 1 : sorted.length >> 1]!;
+  };
+  const middle = of(samples.slice(third, samples.length - third));
+  const last = of(samples.slice(samples.length - third));
+  return { flat: last <= middle * GROWTH_MAX + SLACK_BYTES, middle, last };
 }

@@ -227,18 +227,22 @@ async function soak(): Promise<boolean> {
   if (minutes < JUDGED_FROM_MINUTES) {
     say(`memory and folder: not judged, ${JUDGED_FROM_MINUTES} minutes are needed for that`);
   } else {
-    say("flat: the largest value of the last third is at most a twentieth and 4 MiB above that of the third before it");
-    for (const [what, series] of [
-      ["memory", memory],
-      ["folder", folders],
+    say(
+      "flat: the last third is at most a twentieth and 4 MiB above the third before it, memory by its median, folders by their",
+    );
+    say("largest size");
+    for (const [what, series, by] of [
+      ["memory", memory, "median"],
+      ["folder", folders, "largest"],
     ] as const) {
       made.places.forEach(({ name }, index) => {
-        const verdict = judge(series[index]!);
+        const verdict = judge(series[index]!, by);
         if (verdict === null) return;
         if (!verdict.flat) isFlat = false;
         const spared = index === SPARED ? " (never killed)" : "";
-        const values = `${shown(verdict.middleMax).trim()} MiB, then ${shown(verdict.lastMax).trim()} MiB`;
-        say(`${what} of ${name}${spared}: ${values}: ${verdict.flat ? "flat" : "NOT FLAT"}`);
+        const values = `${shown(verdict.middle).trim()} MiB, then ${shown(verdict.last).trim()} MiB`;
+        const peak = shown(series[index]!.reduce((a, b) => Math.max(a, b), 0)).trim();
+        say(`${what} of ${name}${spared}: ${values}, at most ${peak}: ${verdict.flat ? "flat" : "NOT FLAT"}`);
       });
     }
   }
