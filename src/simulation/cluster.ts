@@ -11,6 +11,7 @@ import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
 import { type BadStartPlan, badStart } from "./bad_starts.ts";
+import { runAcknowledgedSender } from "./environment/acknowledged_sender.ts";
 import { ConnectorClient } from "./environment/connector_program.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
@@ -537,6 +538,13 @@ export class SimulatedCluster {
     });
     const record = { name: `program${number}`, violations: [] as string[], finished: false };
     this.observation.programs.push(record);
+    if (this.suite.acknowledged === true) {
+      this.world.host(record.name).startProcess(async (runtime) => {
+        await runAcknowledgedSender(runtime, { texts, addressOf, violations: record.violations });
+        record.finished = true;
+      });
+      return;
+    }
     this.world.host(record.name).startProcess(async (runtime) => {
       const client = new ConnectorClient(runtime, addressOf(0), {
         cookie: PROGRAM_COOKIE,

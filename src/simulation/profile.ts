@@ -106,7 +106,9 @@ function twoPhases(seed: bigint, otherwise: ApplicationName): ApplicationName {
 
 /** A quarter of them, likewise. */
 function fromPrograms(seed: bigint, otherwise: ApplicationName): ApplicationName {
-  return new Prng(seed, "programs").chance(4) ? "programs" : otherwise;
+  const prng = new Prng(seed, "programs");
+  if (!prng.chance(4)) return otherwise;
+  return prng.chance(2) ? "acknowledged" : "programs";
 }
 
 function drawGroups(prng: Prng, workers: number): FaultGroup[] {

@@ -44,6 +44,7 @@ export const APPLICATION_NAMES = [
   "transfers",
   "two_phase",
   "programs",
+  "acknowledged",
 ] as const;
 export type ApplicationName = (typeof APPLICATION_NAMES)[number];
 
@@ -62,8 +63,8 @@ export interface Scenario {
   readonly senders: readonly SenderPlan[];
   /** When each worker starts, in the order of workers. Default: all at 0. */
   readonly starts?: readonly Millis[];
-  /** A checkpoint so often. Default: none at all. Only of `generated`, `transfers`, `two_phase` and `programs`, whose input can be
-   * read again. */
+  /** A checkpoint so often. Default: none at all. Only of `generated` and those whose output is exactly once: their
+   * input can be read again. */
   readonly checkpointMs?: Millis;
   /** The workers rotate their logs, at `limits.logSegmentBytes` and when asked. Default: they do not. */
   readonly rotation?: boolean;
@@ -521,16 +522,20 @@ export function checkScenario(value: unknown): Scenario {
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
   const scenario = value as Scenario;
   const { application, checkpointMs } = scenario;
-  const isExact = application === "transfers" || application === "two_phase" || application === "programs";
+  const isExact = ["transfers", "two_phase", "programs", "acknowledged"].includes(application);
   if (checkpointMs !== undefined && application !== "generated" && !isExact) {
     throw invalid(
       "checkpointMs",
       checkpointMs,
-      "checkpoints are simulated with generated, transfers, two_phase and programs only",
+      "checkpoints are simulated with generated, transfers, two_phase, programs and acknowledged only",
     );
   }
   if (checkpointMs === undefined && isExact) {
-    throw invalid("checkpointMs", null, "transfers, two_phase and programs are simulated with checkpoints only");
+    throw invalid(
+      "checkpointMs",
+      null,
+      "transfers, two_phase, programs and acknowledged are simulated with checkpoints only",
+    );
   }
   return scenario;
 }

@@ -38,6 +38,8 @@ export interface SuiteApplication {
   readonly commits?: true;
   /** Its records come from connector programs, one for each worker, instead of files. */
   readonly programs?: true;
+  /** These are plain senders to a TCP source that acknowledges. */
+  readonly acknowledged?: true;
   /** Lines of a key come in the order of its values. */
   readonly ordered: boolean;
   /** Lines are windows: `key a b c d`. */
@@ -118,14 +120,26 @@ function numberedSource(name: string) {
 
 const lines = () => tcpSink<string>({ encode: (line) => `${line}\n` });
 
+type Windows = { key: string; value: number; window: number[] };
+
 function lastFour(processed: (key: string) => void) {
   return {
     initial: () => ({ window: [0, 0, 0, 0] }),
-    apply(record: NumberedRecord, state: { window: number[] }) {
+    apply(record: NumberedRecord, state: { window: number[] }): Windows | undefined {
       processed(record.key);
       state.window = [state.window[1]!, state.window[2]!, state.window[3]!, record.value];
       return { key: record.key, value: record.value, window: state.window };
     },
+  };
+}
+
+/** The windows of records that may come again: as often as they do, each counts once. */
+function onceEach(processed: (key: string) => void) {
+  const { initial, apply } = lastFour(processed);
+  return {
+    initial,
+    apply: (record: NumberedRecord, state: { window: number[] }) =>
+      record.value <= state.window[3]! ? undefined : apply(record, state),
   };
 }
 
@@ -156,10 +170,10 @@ const ONE_STATE = {
 };
 
 /** Two states on the way, mostly on different workers: the second has keys of its own, one for each of the first. */
-function twoStates(records: Stream<NumberedRecord>, watch: WatchStage) {
+function twoStates(records: Stream<NumberedRecord>, watch: WatchStage, first = lastFour) {
   return records
     .keyBy((record) => record.key)
-    .toStateful("first", lastFour(watch(0)))
+    .toStateful("first", first(watch(0)))
     .to("second key", ({ key, value }): NumberedRecord => ({ key: `${key}'`, value }))
     .keyBy((record) => record.key)
     .toStateful("second", lastFour(watch(1)))
@@ -296,8 +310,8 @@ export function isExact(suite: SuiteApplication): boolean {
   return suite.files || suite.commits === true;
 }
 
-function twoStatesToFiles(records: Stream<NumberedRecord>, watch: WatchStage) {
-  return twoStates(records, watch).toSink(
+function twoStatesToFiles(records: Stream<NumberedRecord>, watch: WatchStage, first = lastFour) {
+  return twoStates(records, watch, first).toSink(
     fileSink({ directory: OUTPUT_FOLDER.slice(1), encode: (line) => `${line}\n` }),
   );
 }
@@ -340,6 +354,26 @@ const PROGRAMS: SuiteApplication = {
   programs: true,
 };
 
+/**
+ * As `programs`, from senders that speak plain TCP, are told what is safe, and send the rest again on the next connection. So
+ * records may come twice: the first state, which knows the last value of its key, lets each in once. A value that is lost would
+ * leave a gap for ever.
+ */
+const ACKNOWLEDGED: SuiteApplication = {
+  ...TRANSFERS,
+  name: "acknowledged",
+  build: (_shape, watch = UNWATCHED) =>
+    application("Acknowledged", () =>
+      twoStatesToFiles(
+        source(PROGRAM_SOURCE, tcpSource({ framing: framed.u32, acks: true, decode: decodeRecord })),
+        watch,
+        onceEach,
+      ),
+    ),
+  programs: true,
+  acknowledged: true,
+};
+
 /** Of `transfers`, on each machine, whose root is the working folder. */
 export const INPUT_FILE = "/data/input";
 export const OUTPUT_FOLDER = "/data/output";
@@ -373,4 +407,5 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   transfers: TRANSFERS,
   two_phase: TWO_PHASE,
   programs: PROGRAMS,
+  acknowledged: ACKNOWLEDGED,
 };

@@ -43,3 +43,13 @@ test("connector programs are told that all is safe, whoever dies, and each recor
   observation.ending!.quietMs = null;
   assert.deepEqual(oAck.check(observation, SCENARIO), []);
 });
+
+test("senders to a TCP source that acknowledges are told that all is safe, whoever dies, and what they send again counts once", async () => {
+  const scenario: Scenario = { ...SCENARIO, name: "senders wander from worker to worker", application: "acknowledged" };
+  const { observation, violations, faults } = await execute(scenario);
+  assert.deepEqual(violations, []);
+  assert.deepEqual([...faults.keys()].sort(), ["cut", "kill", "power_loss", "start"]);
+  assert.equal(observation.programs.length, 3);
+  assert.ok(observation.programs.every(({ finished }) => finished));
+  assert.equal(observation.lineCount, 900);
+});

@@ -3,6 +3,9 @@
  * that was acknowledged, acknowledges less than before, or more than was sent, is found out at once. And at the end every program
  * was told that all of its records are safe.
  *
+ * A sender to a TCP source that acknowledges is a program too (`acknowledged`): it forgets what it was told to be safe, and never sends
+ * it again, so what is lost of it is missing for ever.
+ *
  * Whether what is acknowledged is processed once is O-SEQ's and O-MODEL's to say.
  */
 import type { Oracle, Violation } from "./oracle.ts";

@@ -80,6 +80,7 @@ const EXCHANGES: Readonly<Record<Scenario["application"], number>> = {
   transfers: 2,
   two_phase: 2,
   programs: 2,
+  acknowledged: 2,
 };
 
 function during(observation: Observation, scenario: Scenario): () => Violation[] {
