@@ -61,6 +61,8 @@ const COMMANDS: readonly CommandName[] = [
   "checkpoint",
 ];
 
+const ROTATES_ONE_IN = 3;
+
 export function generateScenario(seed: bigint): Scenario {
   const profile = drawProfile(seed);
   const prng = new Prng(seed, "plan");
@@ -77,6 +79,10 @@ export function generateScenario(seed: bigint): Scenario {
     senders: senders(prng, profile, workers),
     starts: workers.map(() => (prng.chance(2) ? 0 : Math.round(prng.between(0, 800)))),
     ...(profile.checkpointMs === undefined ? {} : { checkpointMs: profile.checkpointMs }),
+    // Drawn apart, so that whatever else a seed is stays what it is.
+    ...(profile.checkpointMs !== undefined && new Prng(seed, "rotation").chance(ROTATES_ONE_IN)
+      ? { rotation: true }
+      : {}),
     limits: profile.limits,
     network: profile.network,
     disk: profile.disk,

@@ -383,3 +383,20 @@ test("The folder stays below three times the state and its slack; unchanged stat
     assert.ok(first.writtenBytes < 400 && second.writtenBytes < 400, `${first.writtenBytes}, ${second.writtenBytes}`);
     await keeper.close();
   }));
+
+test("What a first checkpoint that was never finished had written counts for the next, though that begins a new segment", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime, { segmentBytes: 100, sliceKeys: 1 });
+    const flow = new TestFlow();
+    await keeper.restore(0, flow.dataflow);
+    for (let i = 0; i < 20; i++) flow.set(`key ${i}`, i);
+    keeper.freeze(1);
+    for (let i = 0; i < 10; i++) assert.ok(!keeper.slice(0));
+    await checkpoint(keeper, runtime, 2);
+    await keeper.close();
+    const again = await openKeeper(runtime);
+    const found = new TestFlow();
+    await again.restore(2, found.dataflow);
+    assert.deepEqual(found.all(), flow.all());
+    await again.close();
+  }));
