@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { ResilienceError, StorageError } from "../../../src/base/errors.ts";
 import type { VirtualDisk } from "../../../src/runtime/virtual/disk.ts";
 import { rotatedName, rotatedOwner } from "../../../src/store/state_log/state_folder.ts";
-import { contentOf, epoch, expected, FOLDER, machine, openLog, put } from "./log_world.ts";
+import { contentOf, epoch, expected, machine, openLog, put } from "./log_world.ts";
 
 const ON = { rotates: true, segmentBytes: 1_000_000 };
 const path = (number: number) => `/r/app-worker1-${number.toString(16).padStart(16, "0")}.evlog`;
