@@ -45,27 +45,36 @@ async function listed(disk: Disk, folder: string): ReturnType<Disk["list"]> {
   }
 }
 
+/** Why the rest of a file is no letters. `torn`: a worker that writes meanwhile, or was killed, leaves a last one that is not whole. */
+export interface BadRest {
+  readonly kind: "torn" | "damaged";
+  readonly offset: number;
+  readonly why: string;
+}
+
 /**
  * Hands over the letters of a file one by one, in order.
  *
- * @returns Why the rest of the file is none; `null`: it was read to its end. (A worker that writes meanwhile, or was killed,
- *   leaves a last letter that is not whole.)
+ * @returns `null`: it was read to its end.
+ * @throws {DiskError}
  */
 export async function readDeadLetters(
   disk: Disk,
   path: string,
   take: (letter: DeadLetter) => Promise<void>,
-): Promise<string | null> {
+): Promise<BadRest | null> {
   const file = await disk.open(path, "read");
   try {
-    const bad = checkDeadLettersHeader(await file.readAt(0, DEAD_LETTERS_HEADER_BYTES));
-    return bad ?? (await readLetters(file, take));
+    const header = await file.readAt(0, DEAD_LETTERS_HEADER_BYTES);
+    const why = checkDeadLettersHeader(header);
+    if (why !== null) return { kind: header.length < DEAD_LETTERS_HEADER_BYTES ? "torn" : "damaged", offset: 0, why };
+    return await readLetters(file, take);
   } finally {
     await file.close();
   }
 }
 
-async function readLetters(file: DiskFile, take: (letter: DeadLetter) => Promise<void>): Promise<string | null> {
+async function readLetters(file: DiskFile, take: (letter: DeadLetter) => Promise<void>): Promise<BadRest | null> {
   const length = await file.length();
   let window: Uint8Array = new Uint8Array(0);
   let windowAt = DEAD_LETTERS_HEADER_BYTES;
@@ -77,13 +86,17 @@ async function readLetters(file: DiskFile, take: (letter: DeadLetter) => Promise
         at += read.end;
         break;
       case "bad":
-        return `damaged at offset ${at}: ${read.why}`;
+        return { kind: "damaged", offset: at, why: read.why };
       case "more":
-        if (read.bytes > length - at) return `the last letter, at offset ${at}, is not whole`;
+        if (read.bytes > length - at) return torn(at, "the last letter is not whole");
         window = await file.readAt(at, Math.max(read.bytes, Math.min(READ_BYTES, length - at)));
-        if (window.length < read.bytes) return `it has become shorter while it was read`;
+        if (window.length < read.bytes) return torn(at, "it has become shorter while it was read");
         windowAt = at;
     }
   }
   return null;
+}
+
+function torn(offset: number, why: string): BadRest {
+  return { kind: "torn", offset, why };
 }

@@ -9,6 +9,8 @@
 import { ConfigError, EnvironmentError, ResilienceError } from "../base/errors.ts";
 import { WORKER_NAME } from "../base/ids.ts";
 import { type DirEntry, type Disk, DiskError } from "../runtime/runtime.ts";
+import { isDeadLettersName } from "./dead_letter_file.ts";
+import { readDeadLetters } from "./dead_letters_read.ts";
 import { DECISION_FILE_BYTES_MAX, type Decision, decodeDecision } from "./decision_file.ts";
 import { decodeFolderName } from "./folder_name.ts";
 import {
@@ -55,10 +57,19 @@ export interface WorkerFolder {
   readonly files: readonly FileReport[];
   /** The initializer's: which checkpoint exists. */
   readonly decision: Decision | null;
+  /** Is there a folder of state? */
+  readonly hasState: boolean;
   /** What can be restored, ascending; null: it was not looked at, or cannot be told (see `files`). */
   readonly checkpoints: readonly CheckpointReport[] | null;
+  /** Its files of dead letters, by name. No removal takes them away unless it is told to. */
+  readonly deadLetters: readonly DeadLettersReport[];
   /** Names in the folder that are not ours. */
   readonly unknown: readonly string[];
+}
+
+export interface DeadLettersReport extends FileReport {
+  /** As many as could be read. */
+  readonly letters: number;
 }
 
 export interface FileReport {
@@ -82,15 +93,17 @@ export interface FileReport {
 /** What `clean` means to do with one worker's folder. */
 export interface CleanStep {
   readonly folder: WorkerFolder;
-  readonly decision: "remove" | "held" | "cannot_tell" | "other_user";
+  readonly decision: "remove" | "held" | "cannot_tell" | "other_user" | "only_dead_letters";
+  /** Dead letters go as well. */
+  readonly withDeadLetters: boolean;
 }
 
 export interface CleanResult {
   readonly path: string;
   readonly outcome:
     | { readonly kind: "removed" }
-    /** Our files are gone; these others keep the folder alive. */
-    | { readonly kind: "removed_but"; readonly left: readonly string[] }
+    /** Our files are gone; these others keep the folder alive: dead letters, and what is not ours. */
+    | { readonly kind: "removed_but"; readonly deadLetters: readonly string[]; readonly left: readonly string[] }
     | { readonly kind: "skipped"; readonly why: string };
 }
 
@@ -200,11 +213,11 @@ async function rotatedFiles(disk: Disk, workerFolder: string): Promise<readonly 
 export function damagedFiles(report: StoreReport): number {
   const fine = ["ok", "unfinished", "torn", "unneeded"];
   const bad = (file: FileReport) => !fine.includes(file.outcome.kind);
-  return report.workers.reduce((sum, worker) => sum + worker.files.filter(bad).length, 0);
+  return report.workers.reduce((sum, { files, deadLetters }) => sum + [...files, ...deadLetters].filter(bad).length, 0);
 }
 
-/** What `clean` would do; changes nothing. */
-export async function planClean(disk: Disk, directory: string): Promise<CleanStep[]> {
+/** What `clean` would do; changes nothing. Dead letters stay unless they are asked for. */
+export async function planClean(disk: Disk, directory: string, withDeadLetters = false): Promise<CleanStep[]> {
   const report = await inspectStore(disk, directory, "nothing");
   const steps: CleanStep[] = [];
   for (const folder of report.workers) {
@@ -212,8 +225,11 @@ export async function planClean(disk: Disk, directory: string): Promise<CleanSte
     const [segment] = await rotatedFiles(disk, folder.path);
     const found = (await disk.stat(folder.path)) ?? (segment === undefined ? null : await disk.stat(segment));
     const ours = found?.ownedByUs ?? false;
-    const decision = !ours ? "other_user" : folder.held === "free" ? "remove" : folder.held;
-    steps.push({ folder, decision });
+    const isEmptyOtherwise = folder.files.length === 0 && !folder.hasState && segment === undefined;
+    const isAsked = folder.deadLetters.length === 0 || withDeadLetters;
+    const removal = isEmptyOtherwise && !isAsked ? "only_dead_letters" : "remove";
+    const decision = !ours ? "other_user" : folder.held === "free" ? removal : folder.held;
+    steps.push({ folder, decision, withDeadLetters });
   }
   return steps;
 }
@@ -247,6 +263,8 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
       return { kind: "skipped", why: "whether a worker is running there cannot be told" };
     case "other_user":
       return { kind: "skipped", why: "it belongs to another user; clean it as that user" };
+    case "only_dead_letters":
+      return { kind: "skipped", why: "it has nothing but dead letters" };
     case "remove":
       break;
   }
@@ -263,8 +281,12 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
   }
   const lock = await disk.lock(join(path, LOCK_FILE));
   if (lock === null) return { kind: "skipped", why: "a worker has started there in the meantime" };
-  const left = await emptyFolder(disk, path, lock);
-  if (!(await removeFolderIfEmpty(disk, path))) return { kind: "removed_but", left };
+  const also = step.withDeadLetters ? entries.filter(isDeadLetters).map(({ name }) => name) : [];
+  const left = await emptyFolder(disk, path, lock, also);
+  if (!(await removeFolderIfEmpty(disk, path))) {
+    const letters = left.filter(isDeadLettersName);
+    return { kind: "removed_but", deadLetters: letters, left: left.filter((name) => !letters.includes(name)) };
+  }
   const above = parentOf(path);
   const folder = await disk.stat(above);
   const isApplication = decodeFolderName(baseOf(above)) !== null && folder?.ownedByUs === true && folder.mode === 0o700;
@@ -275,6 +297,12 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
 async function isWorkerFolder(disk: Disk, path: string, entries: readonly DirEntry[]): Promise<boolean> {
   const has = (name: string) => entries.some((entry) => entry.name === name && entry.kind === "file");
   if (has(LOCK_FILE) && (await isOurLock(disk, join(path, LOCK_FILE)))) return true;
+  // All that a shutdown leaves.
+  for (const entry of entries) {
+    if (!isDeadLetters(entry)) continue;
+    const { outcome } = await inspectDeadLetters(disk, path, entry.name);
+    if (outcome.kind === "ok" || ("offset" in outcome && outcome.offset > 0)) return true;
+  }
   if (!has(CLUSTER_FILE)) return false;
   try {
     return hasMagic(await disk.readFile(join(path, CLUSTER_FILE), CLUSTER_FILE_BYTES_MAX));
@@ -294,7 +322,9 @@ async function inspectFolder(
   let saved: SavedCluster | null = null;
   let decision: Decision | null = null;
   let checkpoints: readonly CheckpointReport[] | null = null;
+  const deadLetters: DeadLettersReport[] = [];
   for (const entry of entries) {
+    if (isDeadLetters(entry)) deadLetters.push(await inspectDeadLetters(disk, path, entry.name));
     if (!isKnown(entry)) continue;
     if (entry.kind === "folder") continue;
     const read = await inspectFile(disk, join(path, entry.name), entry.name);
@@ -319,8 +349,10 @@ async function inspectFolder(
     saved,
     decision,
     checkpoints,
+    hasState: entries.some(isKnownFolder),
     files,
-    unknown: entries.filter((entry) => !isKnown(entry)).map((entry) => entry.name),
+    deadLetters,
+    unknown: entries.filter((entry) => !isKnown(entry) && !isDeadLetters(entry)).map((entry) => entry.name),
   };
 }
 
@@ -366,6 +398,26 @@ async function inspectFile(
     if (!(error instanceof DiskError)) throw error;
     if (error.code === "not_found") return null;
     return reported({ kind: "unreadable", why: error.message }, null, null);
+  }
+}
+
+function isDeadLetters(entry: DirEntry): boolean {
+  return entry.kind === "file" && isDeadLettersName(entry.name);
+}
+
+async function inspectDeadLetters(disk: Disk, folder: string, name: string): Promise<DeadLettersReport> {
+  const path = join(folder, name);
+  let letters = 0;
+  let bytes = 0;
+  try {
+    bytes = (await disk.stat(path))?.length ?? 0;
+    const bad = await readDeadLetters(disk, path, async () => {
+      letters++;
+    });
+    return { name, bytes, letters, outcome: bad ?? { kind: "ok" } };
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    return { name, bytes, letters, outcome: { kind: "unreadable", why: error.message } };
   }
 }
 

@@ -7,11 +7,19 @@ import { DECISION_FILE, isKnown, join, KNOWN_FILES, LOCK_FILE, REMOVING_FILE, ST
 import { removeIfThere } from "./replace_file.ts";
 import { isRotated, isSegment, listSegments, resilienceDirOf } from "./state_log/state_folder.ts";
 
-/** Removes every known file while the lock is held, the lock last, and gives it up. Returns what is not ours. */
-export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promise<readonly string[]> {
+/**
+ * Removes every known file while the lock is held, the lock last, and gives it up. Returns what is left: what is not ours, and
+ * dead letters. `also`: names of files that go as well.
+ */
+export async function emptyFolder(
+  disk: Disk,
+  folder: string,
+  lock: Lock,
+  also: readonly string[] = [],
+): Promise<readonly string[]> {
   let unknown: readonly string[];
   try {
-    unknown = await removeKnown(disk, folder);
+    unknown = await removeKnown(disk, folder, also);
   } catch (error) {
     await lock.release();
     throw error;
@@ -20,10 +28,15 @@ export async function emptyFolder(disk: Disk, folder: string, lock: Lock): Promi
   return unknown;
 }
 
-/** Everything but the lock; to be called by who holds it. Returns names that are not ours. */
-export async function removeKnown(disk: Disk, folder: string): Promise<readonly string[]> {
+/** Everything but the lock; to be called by who holds it. Returns names that are left. */
+export async function removeKnown(
+  disk: Disk,
+  folder: string,
+  also: readonly string[] = [],
+): Promise<readonly string[]> {
   const entries = await disk.list(folder);
-  const unknown = entries.filter((entry) => !isKnown(entry)).map((entry) => entry.name);
+  const stays = (entry: { name: string; kind: string }) => !isKnown(entry) && !also.includes(entry.name);
+  const unknown = entries.filter(stays).map((entry) => entry.name);
   const state = join(folder, STATE_FOLDER);
   const hasState = entries.some((entry) => entry.kind === "folder" && entry.name === STATE_FOLDER);
   const inState = hasState ? await disk.list(state) : [];
@@ -37,7 +50,7 @@ export async function removeKnown(disk: Disk, folder: string): Promise<readonly 
     unknown.push(...inState.filter((entry) => !isSegment(entry)).map((entry) => join(STATE_FOLDER, entry.name)));
     if (inState.every(isSegment)) await disk.removeDir(state);
   }
-  for (const name of KNOWN_FILES) {
+  for (const name of [...KNOWN_FILES, ...also]) {
     if (name !== LOCK_FILE && name !== REMOVING_FILE) await removeIfThere(disk, join(folder, name));
   }
   await disk.syncDir(folder);

@@ -6,6 +6,7 @@ import { join, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
 import {
   type CleanResult,
   type CleanStep,
+  type DeadLettersReport,
   damagedFiles,
   type FileReport,
   type StoreReport,
@@ -57,6 +58,8 @@ export function renderShow(report: StoreReport, nowMs: number): string {
     for (const checkpoint of worker.checkpoints ?? []) row("checkpoint", checkpointText(checkpoint, nowMs));
     row("held by", holderText(worker));
     for (const file of worker.files) if (file.outcome.kind !== "ok") row("file", `${file.name}: ${outcomeText(file)}`);
+    for (const file of worker.deadLetters)
+      row("dead letters", `${deadLettersText(file)} (tammar dead-letters shows them)`);
     for (const name of worker.unknown) row("not ours", printable(name));
   }
   for (const { path, why } of report.unreadable) lines.push(`cannot look into ${path}: ${why}`);
@@ -99,19 +102,36 @@ function isOfState(name: string): boolean {
 /** For `tammar store verify`. Ends with a newline. */
 export function renderVerify(report: StoreReport): string {
   const lines: string[] = [];
-  let count = 0;
+  let files = 0;
   for (const worker of report.workers) {
     for (const file of worker.files) {
-      count++;
-      const folder = isRotated(file.name) ? resilienceDirOf(worker.path) : worker.path;
-      lines.push(`${join(folder, file.name)}: ${outcomeText(file)}`);
+      files++;
+      lines.push(`${pathOf(worker, file.name)}: ${outcomeText(file)}`);
+    }
+    for (const file of worker.deadLetters) {
+      files++;
+      lines.push(`${join(worker.path, file.name)}: ${count(file.letters, "dead letter")}; ${outcomeText(file)}`);
     }
     for (const name of worker.unknown) lines.push(`${join(worker.path, printable(name))}: not ours, not looked at`);
   }
   for (const { path, why } of report.unreadable) lines.push(`${path}: cannot look into it: ${why}`);
   const bad = damagedFiles(report);
-  lines.push(`${count} ${count === 1 ? "file" : "files"} read back, ${bad === 0 ? "all fine" : `${bad} not fine`}`);
+  lines.push(`${count(files, "file")} read back, ${bad === 0 ? "all fine" : `${bad} not fine`}`);
   return `${lines.join("\n")}\n`;
+}
+
+function pathOf({ path }: Pick<WorkerFolder, "path">, name: string): string {
+  return join(isRotated(name) ? resilienceDirOf(path) : path, name);
+}
+
+/** What the four say with `--json`: one object in one line, plain data. */
+export function verifyObject(report: StoreReport): object {
+  const files = report.workers.flatMap(({ path, files, deadLetters }) =>
+    [...files, ...deadLetters].map(({ name, ...file }) => ({ path: pathOf({ path }, name), ...file })),
+  );
+  const notOurs = report.workers.flatMap(({ path, unknown }) => unknown.map((name) => join(path, name)));
+  const { directory, unreadable } = report;
+  return { directory, fine: damagedFiles(report) === 0 && unreadable.length === 0, files, notOurs, unreadable };
 }
 
 /** For `tammar store clean`, before it does anything. Ends with a newline. */
@@ -125,11 +145,21 @@ export function renderCleaned(results: readonly CleanResult[]): string {
   return results.map((result) => `${cleanedLine(result)}\n`).join("");
 }
 
-function planLine({ folder, decision }: CleanStep): string {
+function deadLettersText({ name, letters, bytes }: DeadLettersReport): string {
+  return `${name}: ${count(letters, "dead letter")}, ${bytesText(bytes)}`;
+}
+
+function planLine({ folder, decision, withDeadLetters }: CleanStep): string {
   const application = folder.saved?.application ?? folder.application ?? "unknown";
   const cluster = folder.saved === null ? "" : `, cluster ${folder.saved.clusterId}`;
   const what = `${folder.path} (worker "${folder.worker}" of "${printable(application)}"${cluster})`;
-  const kept = folder.unknown.length === 0 ? "" : `; not ours and left there: ${printable(folder.unknown.join(", "))}`;
+  const letters = folder.deadLetters.map(deadLettersText).join(", ");
+  const goes = letters === "" || !withDeadLetters ? "" : `, with ${letters}`;
+  const stays =
+    letters === "" || withDeadLetters ? "" : `; dead letters stay (--dead-letters removes them): ${letters}`;
+  const others =
+    folder.unknown.length === 0 ? "" : `; not ours and left there: ${printable(folder.unknown.join(", "))}`;
+  const kept = `${goes}${stays}${others}`;
   switch (decision) {
     case "remove":
       return `remove ${what}${kept}`;
@@ -139,6 +169,8 @@ function planLine({ folder, decision }: CleanStep): string {
       return `keep   ${what}: belongs to another user`;
     case "cannot_tell":
       return `keep   ${what}: whether it is in use cannot be told`;
+    case "only_dead_letters":
+      return `keep   ${what}: it has nothing but dead letters (--dead-letters removes them): ${letters}`;
   }
 }
 
@@ -146,8 +178,11 @@ function cleanedLine({ path, outcome }: CleanResult): string {
   switch (outcome.kind) {
     case "removed":
       return `removed ${path}`;
-    case "removed_but":
-      return `removed our files in ${path}; not ours and left there: ${printable(outcome.left.join(", "))}`;
+    case "removed_but": {
+      const letters = outcome.deadLetters.length === 0 ? [] : `dead letters stay: ${outcome.deadLetters.join(", ")}`;
+      const left = outcome.left.length === 0 ? [] : `not ours and left there: ${printable(outcome.left.join(", "))}`;
+      return [`removed our files in ${path}`, letters, left].flat().join("; ");
+    }
     case "skipped":
       return `kept    ${path}: ${outcome.why}`;
   }

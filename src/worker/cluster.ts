@@ -141,6 +141,11 @@ export class Cluster {
   #formedSaved: boolean;
   /** Saved as `stopping` from now on: the initializer may have decided that the cluster is gone. */
   #inDoubt: boolean;
+  /**
+   * The cluster was suspended, and is not at work again: until then another build may take its turn, since this one may yet
+   * be refused, as one whose states have another version is.
+   */
+  #isSuspended: boolean;
   #lastWaiting: string | null = null;
   #waitingToldMs: Millis = 0;
   #waitingSinceMs: Millis = 0;
@@ -156,6 +161,7 @@ export class Cluster {
     this.#startNumber = (store.saved?.startNumber ?? 0) + 1;
     this.#formedSaved = store.saved !== null;
     this.#inDoubt = store.saved?.state === "stopping";
+    this.#isSuspended = store.saved?.state === "suspended";
     this.#clusterId = store.saved?.clusterId ?? (config.role === "initializer" ? newClusterId : UNKNOWN_ID);
     this.#membership = new Membership({
       role: config.role,
@@ -210,7 +216,7 @@ export class Cluster {
     log.info("recover_worker_names", `recover_worker_names: ${saved.members.map((member) => member.name).join(",")}`);
     // A cluster that was suspended may go on as another build, with another plan.
     const { fingerprint } = this.#options;
-    const state = saved.state === "suspended" ? "formed" : saved.state;
+    const { state } = saved;
     const { startNumber, incarnation } = { startNumber: this.#startNumber, incarnation: this.#incarnation };
     this.#save({ ...saved, state, fingerprint, startNumber, incarnation }, () => {
       this.#options.hooks.reached("start.number_saved");
@@ -432,7 +438,7 @@ export class Cluster {
         this.#clusterId = effect.cluster.clusterId;
         return owner.install(effect.cluster);
       case "reached":
-        if (effect.phase === 4 && !this.stopping) this.#leaveDoubt();
+        if (effect.phase === 4 && !this.stopping) this.#isAtWork();
         return owner.reached(effect.phase);
       case "announce":
         return log.info("membership", effect.text);
@@ -509,6 +515,15 @@ export class Cluster {
     this.#save({ ...this.#record("formed", cluster), state: "suspended" }, () => {});
   }
 
+  /** Everybody has gone back to the checkpoint: the cluster exists, and belongs to this build. */
+  #isAtWork(): void {
+    const { cluster, formed } = this.#membership;
+    if (!this.#isSuspended) return this.#leaveDoubt();
+    this.#isSuspended = false;
+    this.#inDoubt = false;
+    if (formed) this.#save(this.#record("formed", cluster!), () => {});
+  }
+
   /** The initializer is at work with this worker, or keeps its files: the cluster exists. */
   #leaveDoubt(): void {
     const { cluster, formed } = this.#membership;
@@ -562,7 +577,7 @@ export class Cluster {
     const { config, fingerprint, runtime } = this.#options;
     const { control, data } = this.#bound;
     return {
-      state: state === "formed" && this.#inDoubt ? "stopping" : state,
+      state: state !== "formed" ? state : this.#inDoubt ? "stopping" : this.#isSuspended ? "suspended" : "formed",
       clusterId: cluster.clusterId,
       application: config.application.name,
       fingerprint,

@@ -741,9 +741,9 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
     assert.equal(listed.status, 0, listed.err);
     assert.equal(
       listed.out,
-      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello\n" +
-        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}\n' +
-        "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried\n" +
+      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello; can be sent again\n" +
+        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}; can only be listed: it was decoded already\n' +
+        "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried; can only be listed\n" +
         "3 dead letters\n",
     );
     const json = (await run(".", "--json", "--source", "words")).out
@@ -754,21 +754,32 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
       json.map(({ bytes }) => bytes),
       ["aGVsbG8=", null],
     );
+    assert.deepEqual(
+      json.map(({ resendable }) => resendable),
+      [true, false],
+    );
+    assert.match(json[1].why_not, /^the record was not kept: /);
     const received: number[] = [];
     const server = createServer((socket) => socket.on("data", (chunk: Buffer) => received.push(...chunk)));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as { port: number };
     const sent = await run(".", "--send-to", `127.0.0.1:${port}`);
-    assert.match(sent.out, /^1 sent again; 2 were decoded already/);
+    assert.match(sent.out, /^1 sent again\n1 not sent: it was decoded already\n1 not sent: the record was not kept: /);
     await eventually("the record", () => received.length === 7);
     assert.deepEqual(received, [5, 0, ...bytes]);
     server.close();
     // Cut short: what is whole is listed, and what is not is said.
     writeFileSync(file, out.written().subarray(0, out.length - 3));
     const cut = await run("Alerts");
-    assert.equal(cut.status, 12);
+    assert.equal(cut.status, 0, "a worker may be writing it just now");
     assert.match(cut.out, /2 dead letters\n$/);
-    assert.match(cut.err, /the last letter, at offset \d+, is not whole/);
+    assert.match(cut.err, /torn at offset \d+: the last letter is not whole/);
+    const damaged = out.written().slice();
+    damaged[30]! ^= 1;
+    writeFileSync(file, damaged);
+    const bad = await run("Alerts");
+    assert.equal(bad.status, 12);
+    assert.match(bad.err, /damaged at offset 8: the checksum of a letter is wrong/);
     assert.equal((await run("nowhere")).status, 2);
     assert.equal((await run()).status, 2);
   });

@@ -49,24 +49,34 @@ export const deadLetters = defineTool({
     if (conn === "failed") return EXIT.failed;
     let listed = 0;
     let sent = 0;
+    /** By the reason: how many could not be sent. */
+    const left = new Map<string, number>();
     let status: ExitStatus = EXIT.done;
     for (const file of files) {
       const bad = await readDeadLetters(disk, file, async (letter) => {
         if (source !== null && letter.source !== source) return;
         listed++;
         if (conn === null) await print(host, isGiven(parsed, "json") ? json(letter) : line(letter));
-        else if (letter.bytes !== null && letter.framing !== null) {
+        else if (letter.bytes === null || letter.framing === null) {
+          const why = whyNot(letter) ?? "";
+          left.set(why, (left.get(why) ?? 0) + 1);
+        } else {
           const { headerBytes, littleEndian } = letter.framing;
           await conn.write(encodeFrame(letter.bytes, { bytes: headerBytes, littleEndian }));
           sent++;
         }
       });
       if (bad === null) continue;
-      complain(host, `Error: ${file}: ${bad}`);
-      status = EXIT.resilience;
+      const where = `${file}: ${bad.kind} at offset ${bad.offset}: ${bad.why}`;
+      complain(
+        host,
+        bad.kind === "torn" ? `${where}: it was being written, or its worker was killed` : `Error: ${where}`,
+      );
+      // The last one of a worker that writes just now, or was killed while it did.
+      if (bad.kind === "damaged") status = EXIT.resilience;
     }
     conn?.end();
-    if (conn !== null) await print(host, sentText(sent, listed - sent));
+    if (conn !== null) await print(host, sentText(sent, left));
     else if (!isGiven(parsed, "json")) await print(host, `${listed} dead ${listed === 1 ? "letter" : "letters"}\n`);
     return status;
   },
@@ -82,9 +92,17 @@ async function connect(runtime: Runtime, address: { host: string; port: number }
   }
 }
 
-function sentText(sent: number, left: number): string {
-  const rest = left === 0 ? "" : `; ${left} were decoded already or came from no TCP source: they can be listed only`;
-  return `${sent} sent again${rest}\n`;
+function sentText(sent: number, left: ReadonlyMap<string, number>): string {
+  const lines = [...left].map(([why, count]) => `${count} not sent: ${why}\n`);
+  return `${sent} sent again\n${lines.join("")}`;
+}
+
+/** Why this one can't be sent again; `null`: it can. */
+function whyNot({ bytes, framing, source, unfit }: DeadLetter): string | null {
+  if (bytes !== null && framing !== null) return null;
+  if (unfit !== null) return `the record was not kept: ${printable(unfit, 200)}`;
+  if (bytes === null) return "it was decoded already";
+  return `source ${printable(source ?? "", 200)} is no TCP source`;
 }
 
 function line(letter: DeadLetter): string {
@@ -96,13 +114,17 @@ function line(letter: DeadLetter): string {
       : unfit !== null
         ? `no record: ${printable(unfit)}`
         : printable(jsonText(jsonOfValue(value)), SHOWN_MAX);
-  return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}\n`;
+  const why = whyNot(letter);
+  const resend = why === null ? "can be sent again" : `can only be listed${unfit === null ? `: ${why}` : ""}`;
+  return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}; ${resend}\n`;
 }
 
-function json({ bytes, value, ...letter }: DeadLetter): string {
+function json(whole: DeadLetter): string {
+  const { bytes, value, ...letter } = whole;
+  const why = whyNot(whole);
   const base64 = bytes === null ? null : base64Of(bytes);
   const shown = bytes !== null || letter.unfit !== null ? {} : { value: jsonOfValue(value) };
-  return `${jsonText({ ...letter, at: timeText(letter.atMs), bytes: base64, ...shown })}\n`;
+  return `${jsonText({ ...letter, at: timeText(letter.atMs), bytes: base64, ...shown, resendable: why === null, why_not: why })}\n`;
 }
 
 function base64Of(bytes: Uint8Array): string {

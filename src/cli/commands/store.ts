@@ -1,8 +1,16 @@
 import { ConfigError, EXIT, type ExitStatus } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import { carryOutClean, damagedFiles, inspectStore, planClean } from "../../store/inspect.ts";
-import { renderCleaned, renderList, renderPlan, renderShow, renderVerify } from "../../store/render.ts";
+import { listCheckpoints } from "../../store/checkpoint_list.ts";
+import {
+  type CleanResult,
+  type CleanStep,
+  carryOutClean,
+  damagedFiles,
+  inspectStore,
+  planClean,
+} from "../../store/inspect.ts";
+import { renderCleaned, renderList, renderPlan, renderShow, renderVerify, verifyObject } from "../../store/render.ts";
 import { readStage } from "../../store/stage_content.ts";
 import { jsonOfValue } from "../../store/value_json.ts";
 import { normalize } from "../module_loader.ts";
@@ -25,6 +33,8 @@ const OPTIONS: readonly OptionSpec[] = [
     value: "N",
     help: "With show --stage: of this checkpoint (default: the one that a start would go on from)",
   },
+  { name: "json", letter: "j", value: null, help: "Print one JSON object in one line" },
+  { name: "dead-letters", value: null, help: "With clean: remove the dead letters, too, which stay otherwise" },
   { name: "dry-run", value: null, help: "With clean: say what would be removed, and remove nothing" },
 ];
 
@@ -61,6 +71,9 @@ export const store = defineTool({
 
 function checkOptions(parsed: ParsedArguments, action: Action): void {
   const refuse = (message: string) => new ConfigError("options_conflict", message);
+  if (isGiven(parsed, "dead-letters") && action !== "clean") {
+    throw refuse(`--dead-letters has a meaning only with clean, not with ${action}: see tammar dead-letters`);
+  }
   if (isGiven(parsed, "dry-run") && action !== "clean") {
     throw refuse(`--dry-run has a meaning only with clean: ${action} changes nothing anyway`);
   }
@@ -79,15 +92,23 @@ async function carryOut(
   path: string,
   parsed: ParsedArguments,
 ): Promise<ExitStatus> {
+  const json = isGiven(parsed, "json");
   switch (action) {
-    case "list":
-      await print(host, renderList(await inspectStore(disk, path), clock.wallMs()));
+    case "list": {
+      const report = await inspectStore(disk, path);
+      const { directory, unreadable } = report;
+      const clusters = () => listCheckpoints(report);
+      const text = json
+        ? `${jsonText({ directory, clusters: clusters(), unreadable })}\n`
+        : renderList(report, clock.wallMs());
+      await print(host, text);
       return EXIT.done;
+    }
     case "show": {
       const stage = textOf(parsed, "stage");
       const report = await inspectStore(disk, path);
       if (stage === null) {
-        await print(host, renderShow(report, clock.wallMs()));
+        await print(host, json ? `${jsonText(report)}\n` : renderShow(report, clock.wallMs()));
         return EXIT.done;
       }
       const key = parsed.given.get("key")?.value ?? null;
@@ -101,17 +122,31 @@ async function carryOut(
     }
     case "verify": {
       const report = await inspectStore(disk, path, "contents");
-      await print(host, renderVerify(report));
+      await print(host, json ? `${jsonText(verifyObject(report))}\n` : renderVerify(report));
       return damagedFiles(report) === 0 && report.unreadable.length === 0 ? EXIT.done : EXIT.resilience;
     }
     case "clean": {
-      const plan = await planClean(disk, path);
-      await print(host, renderPlan(path, plan));
-      if (isGiven(parsed, "dry-run")) return EXIT.done;
+      const plan = await planClean(disk, path, isGiven(parsed, "dead-letters"));
+      const dryRun = isGiven(parsed, "dry-run");
+      if (!json) await print(host, renderPlan(path, plan));
+      if (dryRun) {
+        if (json) await print(host, cleanJson(path, plan, null));
+        return EXIT.done;
+      }
       // What is kept has been said already.
       const removals = plan.filter((step) => step.decision === "remove");
-      await print(host, renderCleaned(await carryOutClean(disk, removals)));
+      const results = await carryOutClean(disk, removals);
+      await print(host, json ? cleanJson(path, plan, results) : renderCleaned(results));
       return EXIT.done;
     }
   }
+}
+
+/** `results`: null where nothing was to be done. */
+function cleanJson(directory: string, plan: readonly CleanStep[], results: readonly CleanResult[] | null): string {
+  const folders = plan.map(({ folder: { path, deadLetters, unknown }, decision }) => {
+    const outcome = results?.find((result) => result.path === path)?.outcome ?? null;
+    return { path, decision, deadLetters, notOurs: unknown, outcome };
+  });
+  return `${jsonText({ directory, dryRun: results === null, folders })}\n`;
 }
