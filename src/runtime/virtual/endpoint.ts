@@ -14,6 +14,7 @@ import { addressText, netError } from "../_net_error.ts";
 import type { Address, Conn, Millis, NetError } from "../runtime.ts";
 import type { ConnectionView, NetMachine, VirtualNetwork } from "./network.ts";
 import type { Held, VirtualProcess } from "./process.ts";
+import { segmentLength } from "./segment.ts";
 
 const PIECE_BYTES_MAX = 64 * 1024;
 /** What a piece is overwritten with once it is no longer valid. */
@@ -281,11 +282,7 @@ export class Endpoint implements Conn, Held {
         ? first.length
         : options.receiveBufferBytes - other.#receivedBytes - other.#inFlightBytes;
       if (room <= 0) return;
-      let length = Math.min(first.length, room, PIECE_BYTES_MAX);
-      // Half of the cuts are in the first few bytes, where length fields are.
-      if (length > 1 && prng.chance(options.cutOneIn)) {
-        length = prng.chance(2) ? 1 + prng.int(Math.min(length - 1, 8)) : 1 + prng.int(length - 1);
-      }
+      const length = segmentLength(prng, Math.min(first.length, room, PIECE_BYTES_MAX), options.cutOneIn);
       other.#inFlightBytes += length;
       if (length === first.length) {
         this.#sendQueue.shift();

@@ -14,6 +14,7 @@ import type { Address, Conn, Listener, ListenOptions, Millis, Net, NetErrorCode 
 import { Endpoint } from "./endpoint.ts";
 import type { Held, VirtualProcess } from "./process.ts";
 import type { Scheduler } from "./scheduler.ts";
+import { segmentLatencyMs } from "./segment.ts";
 
 export interface NetworkOptions {
   /** One way, between two machines. Default 0.1 to 0.6. */
@@ -191,7 +192,7 @@ export class VirtualNetwork {
     const own = this.#latencies.size > 0 ? this.#latencies.get(`${from.name}>${to.name}`) : undefined;
     const minMs = own?.minMs ?? this.options.latencyMinMs;
     const maxMs = own?.maxMs ?? this.options.latencyMaxMs;
-    return this.prng.between(minMs, this.prng.chance(this.options.slowOneIn) ? maxMs * 20 : maxMs);
+    return segmentLatencyMs(this.prng, { minMs, maxMs }, this.options.slowOneIn);
   }
 
   /** Ways may have opened: TCP sends again what it holds. */

@@ -2,18 +2,21 @@
  * The network of a twin: every connection goes through here (`dial.ts`), so that what happens between real processes can be
  * what happens in the virtual network. It holds back, delays, resets and refuses by the names of machines.
  *
+ * P0. A direction holds `sendBufferBytes`, and has no more than `receiveBufferBytes` on its way at once: with a latency that is
+ *     its bandwidth, as in the virtual network (`segment.ts` is common to both). The kernels between add what they hold.
  * P1. Inside a connection each direction is an ordered pipe; backpressure goes through.
  * P2. A blocked way gives no event at all; what was sent comes when it opens. A reset is not sent again: the other end stays
  *     half-open until it sends something itself.
  */
+
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { Prng } from "../../../src/base/prng.ts";
 import type { Address, Millis } from "../../../src/runtime/runtime.ts";
-import type { Arrival, ConnectionView, Way } from "../../../src/runtime/virtual/network.ts";
+import type { Arrival, ConnectionView, NetworkOptions, Way } from "../../../src/runtime/virtual/network.ts";
+import { segmentLatencyMs, segmentLength } from "../../../src/runtime/virtual/segment.ts";
 import type { StageNetwork } from "../../../src/simulation/stage.ts";
 import { DIAL_LINE_MAX } from "./dial.ts";
 
-/** What a pipe holds before it stops reading. */
-const HELD_BYTES_MAX = 128 * 1024;
 /** So that the kernel does not join them again. */
 const BETWEEN_PIECES_MS: Millis = 1;
 /** How often a blocked attempt to connect is tried again, as SYN is. */
@@ -34,8 +37,9 @@ export interface ProxyOptions {
   readonly ipOf: (machine: string) => string;
   /** One way, from everybody to everybody. */
   readonly latency: { readonly minMs: Millis; readonly maxMs: Millis };
-  /** One piece in so many arrives in two, cut at a random place. */
-  readonly cutOneIn: number;
+  /** As in a scenario. */
+  readonly network: Pick<NetworkOptions, "cutOneIn" | "slowOneIn" | "sendBufferBytes" | "receiveBufferBytes">;
+  readonly seed: bigint;
 }
 
 /** One direction of one link. */
@@ -45,7 +49,13 @@ interface Pipe {
   readonly fromName: string;
   readonly toName: string;
   blackholed: boolean;
+  /** Read, not on its way yet. */
+  readonly waiting: (Uint8Array | "end")[];
+  /** On its way. */
   readonly queue: { readonly dueMs: Millis; readonly what: Uint8Array | "end" }[];
+  /** Of `queue`. */
+  onWayBytes: number;
+  /** Of both. */
   heldBytes: number;
   full: boolean;
   timer: ReturnType<typeof setTimeout> | null;
@@ -63,6 +73,7 @@ export class TwinProxy implements StageNetwork {
   onRead: StageNetwork["onRead"] = null;
   callFault: StageNetwork["callFault"] = null;
   readonly #options: ProxyOptions;
+  readonly #prng: Prng;
   readonly #server: Server;
   readonly #links = new Set<Link>();
   readonly #waiting = new Set<Socket>();
@@ -73,6 +84,7 @@ export class TwinProxy implements StageNetwork {
 
   private constructor(options: ProxyOptions) {
     this.#options = options;
+    this.#prng = new Prng(options.seed, "twin proxy");
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accepted(socket));
   }
 
@@ -222,7 +234,9 @@ export class TwinProxy implements StageNetwork {
       fromName,
       toName,
       blackholed: false,
+      waiting: [],
       queue: [],
+      onWayBytes: 0,
       heldBytes: 0,
       full: false,
       timer: null,
@@ -244,24 +258,16 @@ export class TwinProxy implements StageNetwork {
     const pipe = link.pipes[side];
     const { from, to } = pipe;
     let ended = false;
-    const push = (what: Uint8Array | "end", behindMs: Millis = 0): void => {
-      const latencyMs = this.#latencyMs(pipe.fromName, pipe.toName);
-      pipe.lastDueMs = Math.max(pipe.lastDueMs + behindMs, performance.now() + latencyMs);
-      pipe.queue.push({ dueMs: pipe.lastDueMs, what });
-      this.#pump(link, pipe);
-    };
     from.on("data", (bytes: Buffer) => {
       pipe.heldBytes += bytes.length;
-      if (pipe.heldBytes > HELD_BYTES_MAX) from.pause();
-      const piece = new Uint8Array(bytes);
-      if (piece.length < 2 || Math.random() * this.#options.cutOneIn >= 1) return push(piece);
-      const at = 1 + Math.floor(Math.random() * (piece.length - 1));
-      push(piece.subarray(0, at));
-      push(piece.subarray(at), BETWEEN_PIECES_MS);
+      if (pipe.heldBytes > this.#options.network.sendBufferBytes) from.pause();
+      pipe.waiting.push(new Uint8Array(bytes));
+      this.#pump(link, pipe);
     });
     from.on("end", () => {
       ended = true;
-      push("end");
+      pipe.waiting.push("end");
+      this.#pump(link, pipe);
     });
     from.on("close", () => {
       // Cut: what is on its way vanishes, and the other end hears of it if the way is open.
@@ -280,7 +286,31 @@ export class TwinProxy implements StageNetwork {
     from.resume();
   }
 
+  /** Puts on its way what there is room for. */
+  #launch(pipe: Pipe): void {
+    const { cutOneIn, receiveBufferBytes } = this.#options.network;
+    let behindMs: Millis = 0;
+    while (pipe.waiting.length > 0) {
+      const first = pipe.waiting[0]!;
+      const room = receiveBufferBytes - pipe.onWayBytes;
+      if (first !== "end" && room <= 0) return;
+      let what = first;
+      if (first !== "end") {
+        const length = segmentLength(this.#prng, Math.min(first.length, room), cutOneIn);
+        what = first.subarray(0, length);
+        pipe.onWayBytes += length;
+        if (length < first.length) pipe.waiting[0] = first.subarray(length);
+        else pipe.waiting.shift();
+      } else pipe.waiting.shift();
+      const latencyMs = this.#latencyMs(pipe.fromName, pipe.toName);
+      pipe.lastDueMs = Math.max(pipe.lastDueMs + behindMs, performance.now() + latencyMs);
+      pipe.queue.push({ dueMs: pipe.lastDueMs, what });
+      behindMs = what === first ? 0 : BETWEEN_PIECES_MS;
+    }
+  }
+
   #pump(link: Link, pipe: Pipe): void {
+    this.#launch(pipe);
     if (pipe.timer !== null) {
       clearTimeout(pipe.timer);
       pipe.timer = null;
@@ -303,9 +333,11 @@ export class TwinProxy implements StageNetwork {
         continue;
       }
       pipe.heldBytes -= what.length;
+      pipe.onWayBytes -= what.length;
+      this.#launch(pipe);
       pipe.full = !pipe.to.write(what);
     }
-    if (pipe.heldBytes <= HELD_BYTES_MAX / 2 && !pipe.from.destroyed) pipe.from.resume();
+    if (pipe.heldBytes <= this.#options.network.sendBufferBytes / 2 && !pipe.from.destroyed) pipe.from.resume();
   }
 
   #pumpAll(): void {
@@ -316,6 +348,7 @@ export class TwinProxy implements StageNetwork {
     this.#links.delete(link);
     for (const pipe of link.pipes) {
       if (pipe.timer !== null) clearTimeout(pipe.timer);
+      pipe.waiting.length = 0;
       pipe.queue.length = 0;
       reset(pipe.from);
     }
@@ -330,8 +363,8 @@ export class TwinProxy implements StageNetwork {
   }
 
   #latencyMs(from: string, to: string): Millis {
-    const { minMs, maxMs } = this.#latencies.get(`${from}>${to}`) ?? this.#options.latency;
-    return minMs + Math.random() * (maxMs - minMs);
+    const latency = this.#latencies.get(`${from}>${to}`) ?? this.#options.latency;
+    return segmentLatencyMs(this.#prng, latency, this.#options.network.slowOneIn);
   }
 }
 

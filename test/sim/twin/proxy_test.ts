@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createBunRuntime } from "../../../src/runtime/bun.ts";
 import type { Conn, NetError, Runtime } from "../../../src/runtime/runtime.ts";
+import { NETWORK_DEFAULTS } from "../../../src/runtime/virtual/network.ts";
 import { waitFor, within } from "../../cluster/lib/wait.ts";
 import { dialThrough } from "./dial.ts";
 import { TwinProxy } from "./proxy.ts";
@@ -17,7 +18,11 @@ interface World {
   readonly dial: Runtime["net"]["connect"];
 }
 
-async function withProxy(body: (world: World) => Promise<void>, cutOneIn = 4): Promise<void> {
+async function withProxy(
+  body: (world: World) => Promise<void>,
+  cutOneIn = 4,
+  { receiveBufferBytes, latencyMs } = { receiveBufferBytes: NETWORK_DEFAULTS.receiveBufferBytes, latencyMs: 0 },
+): Promise<void> {
   const runtime = createBunRuntime();
   const accepted: Conn[] = [];
   const listener = await runtime.net.listen({
@@ -29,8 +34,9 @@ async function withProxy(body: (world: World) => Promise<void>, cutOneIn = 4): P
   const proxy = await TwinProxy.listen({
     resolve: ({ port }) => (port === PORT ? { server: "b", port, real: listener.address } : null),
     ipOf: () => "127.1.0.7",
-    latency: { minMs: 0, maxMs: 0 },
-    cutOneIn,
+    latency: { minMs: latencyMs, maxMs: latencyMs },
+    network: { ...NETWORK_DEFAULTS, slowOneIn: 1 << 30, cutOneIn, receiveBufferBytes },
+    seed: 1n,
   });
   const dial = dialThrough(runtime, proxy.address, "a");
   const connect = async () => {
@@ -181,3 +187,21 @@ test("latency delays in order, and a reader that does not read holds the writer 
     for (let count = 0; count < large.length; ) count += (await server.read())!.length;
     await written;
   }));
+
+test("a window of a few bytes and a latency make a bandwidth, and nothing is lost by it", async () => {
+  const slow = { receiveBufferBytes: 100, latencyMs: 20 };
+  await withProxy(
+    async ({ connect }) => {
+      const { client, server } = await connect();
+      const began = performance.now();
+      const text = "0123456789".repeat(100);
+      await client.write(bytes(text));
+      assert.equal(await readAll(server, text.length), text);
+      // Ten windows, one behind the other; how much longer is the machine's affair.
+      const tookMs = performance.now() - began;
+      assert.ok(tookMs >= 190, `took ${tookMs} ms`);
+    },
+    1 << 30,
+    slow,
+  );
+});

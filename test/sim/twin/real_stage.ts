@@ -85,12 +85,13 @@ export class RealStage implements Stage {
 
   static async open(scenario: Scenario): Promise<RealStage> {
     const stage = new RealStage(scenario);
-    const { latencyMinMs = 0, latencyMaxMs = 0, cutOneIn = NETWORK_DEFAULTS.cutOneIn } = scenario.network ?? {};
+    const { latencyMinMs = 0, latencyMaxMs = 0 } = scenario.network ?? {};
     stage.#proxy = await TwinProxy.listen({
       resolve: (address) => stage.#resolve(address),
       ipOf: (machine) => stage.#machine(machine).ip,
       latency: { minMs: latencyMinMs, maxMs: latencyMaxMs },
-      cutOneIn,
+      network: { ...NETWORK_DEFAULTS, ...scenario.network },
+      seed: BigInt(Date.now()),
     });
     Object.assign(stage.world, { network: stage.#proxy });
     stage.#application = await bundleSuite(stage.#folder);
