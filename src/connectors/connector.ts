@@ -29,8 +29,10 @@ export interface SourceCheckpoints {
   /**
    * Goes back to a position that `snapshot` gave, on this or an earlier process; null: to the beginning. Before the first
    * `open` of a process, and at every rollback. What was read beyond it is dropped and read again.
+   *
+   * @param restarted This process has taken in nothing yet, and there was one before it that may have. Default: false.
    */
-  seek(position: unknown | null): void;
+  seek(position: unknown | null, restarted?: boolean): void;
   /** What the snapshot of this epoch covers is durable, in the whole cluster: say so upstream. */
   acknowledge(epoch: Epoch): void;
 }

@@ -131,6 +131,8 @@ export class TcpSourceConnector implements SourceConnector {
   /** What the last rollback took back, and whether that is all: not of what an earlier process took in. */
   #lastTakenBack: Count = NOTHING;
   #lastIsCounted = true;
+  /** In words. */
+  #lastConnections = "";
   /** What the last checkpoint covers. */
   #covered: Count = NOTHING;
   readonly #cuts = new Map<Epoch, Cut>();
@@ -145,7 +147,7 @@ export class TcpSourceConnector implements SourceConnector {
     this.#options = options;
     this.checkpoints = {
       snapshot: (epoch) => this.#snapshot(epoch),
-      seek: (position) => this.#seek(position),
+      seek: (position, restarted) => this.#seek(position, restarted),
       acknowledge: (epoch) => this.#acknowledge(epoch),
     };
   }
@@ -177,6 +179,7 @@ export class TcpSourceConnector implements SourceConnector {
       last_rollback_frames: this.#lastTakenBack.frames,
       last_rollback_bytes: this.#lastTakenBack.bytes,
       last_rollback_counted: this.#lastIsCounted,
+      last_rollback_connections: this.#lastConnections,
     };
   }
 
@@ -264,7 +267,7 @@ export class TcpSourceConnector implements SourceConnector {
   }
 
   /** T6. */
-  #seek(position: unknown | null): void {
+  #seek(position: unknown | null, restarted = false): void {
     const { log, name } = this.#options;
     const { epoch, frames, bytes, connections } = readPosition(position, name);
     const cut = this.#cuts.get(epoch);
@@ -273,7 +276,7 @@ export class TcpSourceConnector implements SourceConnector {
       bytes: Math.max(0, Math.min(this.#bytes - bytes, this.#bytesHere)),
     };
     // A process that has not taken in anything yet can't know what the one before it did.
-    this.#lastIsCounted = this.#wasOpen || position === null;
+    this.#lastIsCounted = !restarted;
     this.#lastTakenBack = lost;
     this.#takenBack = { frames: this.#takenBack.frames + lost.frames, bytes: this.#takenBack.bytes + lost.bytes };
     const lines: string[] = [];
@@ -293,13 +296,13 @@ export class TcpSourceConnector implements SourceConnector {
         `${name} source: the last ${showCount(lost)} that it took in are not in the state any more: ${again({ frames, bytes })}, ` +
           "counted since the cluster was formed",
       );
-    } else if (this.#wasOpen) {
+    } else if (!restarted && this.#wasOpen) {
       log.info(
         "source_position",
         `${name} source: the rollback took back 0 frames (0 bytes): the state covers all ${showCount({ frames, bytes })} ` +
           "that it took in since the cluster was formed",
       );
-    } else if (position !== null) {
+    } else if (restarted) {
       log.warn(
         "source_position",
         `${name} source: the state covers the first ${showCount({ frames, bytes })} that it took in since the cluster was ` +
@@ -309,6 +312,7 @@ export class TcpSourceConnector implements SourceConnector {
         lines.push(`from ${peer}, to the process before: the state covers the first ${showCount(count)}`);
       }
     }
+    this.#lastConnections = lines.slice(-LOGGED_MAX).join("; ");
     for (const line of lines.slice(-LOGGED_MAX)) log.warn("source_connection_position", `${name} source: ${line}`);
     if (lines.length > LOGGED_MAX) {
       const others = lines.length - LOGGED_MAX;

@@ -596,7 +596,7 @@ export class Checkpoints {
         this.#lastComplete = epoch;
         this.#lastCompleteMs = this.#now();
         hooks.reached("recovery.state_read");
-        shell.goBack(epoch, positionsOf(body));
+        shell.goBack(epoch, positionsOf(body), restarted && !this.#everRan);
         hooks.reached("recovery.gone_back");
         if (restarted || entries > 0)
           log.info("replayed", `RESILIENCE: Replayed ${entries} entries from recovery log file.`);

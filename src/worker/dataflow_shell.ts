@@ -271,10 +271,14 @@ export class DataflowShell {
     return this.#dataflow;
   }
 
-  /** Sources and sinks go back to where they stood at the cut of this epoch; null: to the beginning. */
-  goBack(epoch: Epoch, positions: Positions | null): void {
+  /**
+   * Sources and sinks go back to where they stood at the cut of this epoch; null: to the beginning.
+   *
+   * @param restarted Not yet gone back in this process, and there was one before it.
+   */
+  goBack(epoch: Epoch, positions: Positions | null, restarted: boolean): void {
     for (const { planned, connector } of this.#inputs) {
-      connector.checkpoints?.seek(positions?.sources[planned.name] ?? null);
+      connector.checkpoints?.seek(positions?.sources[planned.name] ?? null, restarted);
     }
     for (const sink of this.#sinks) sink.transactions?.rollBack(epoch, positions?.sinks[sink.name] ?? null);
     this.deadLetters?.goBack(positions?.deadLetters ?? 0);

@@ -456,20 +456,29 @@ test("a rollback says which frames a source has taken in and lost, and a new pro
   assert.equal(bench.source.status()["frames_covered"], 0);
   checkpoints!.acknowledge(1);
   assert.equal(bench.source.status()["frames_covered"], 5);
-  checkpoints!.seek(position);
+  checkpoints!.seek(position, false);
   assert.equal(bench.source.status()["frames"], 5);
   assert.equal(bench.source.status()["frames_taken_back"], 3);
   assert.match(
     bench.log.lines.at(-1)!,
     / from .*: the last 3 frames \(15 bytes\) .* send again what came behind frame 5 \(byte 25\) of that/,
   );
-  checkpoints!.seek(position);
+  checkpoints!.seek(position, false);
   assert.match(bench.log.lines.at(-1)!, /the rollback took back 0 frames \(0 bytes\): the state covers all 5 frames/);
   const other = await new Bench(2).listening(false);
-  other.source.checkpoints!.seek(position);
+  other.source.checkpoints!.seek(position, true);
   assert.match(other.log.lines.at(-1)!, /to the process before: the state covers the first 5 frames \(25 bytes\)/);
   assert.equal(other.source.status()["last_rollback_counted"], false);
-  assert.throws(() => other.source.checkpoints!.seek({ version: 2, frames: -1 }), /not one of a TCP source/);
+  assert.match(String(other.source.status()["last_rollback_connections"]), /the first 5 frames/);
+  const early = await new Bench(7).listening(false);
+  early.source.checkpoints!.seek(null, false);
+  assert.ok(!early.log.lines.some((line) => line.startsWith("source_position")), "a first start goes back to nothing");
+  early.source.checkpoints!.seek(null, true);
+  assert.match(
+    early.log.lines.at(-1)!,
+    /covers the first 0 frames .* is not known: send again what came behind frame 0/,
+  );
+  assert.throws(() => other.source.checkpoints!.seek({ version: 2, frames: -1 }, true), /not one of a TCP source/);
 });
 
 /** A client that reads what it is told, unless it is told to be deaf. */
@@ -535,7 +544,7 @@ test("a rollback closes the connections that it took records from, and no other"
   const position = checkpoints!.snapshot(1);
   two.write(frame("c"));
   await bench.until(() => bench.frames.length === 3, "one more");
-  checkpoints!.seek(position);
+  checkpoints!.seek(position, false);
   await bench.until(() => two.over && one.told.at(-1) === 1, "one is told, two is cut");
   assert.deepEqual(two.told, [0]);
   assert.equal(one.over, false);
@@ -544,7 +553,7 @@ test("a rollback closes the connections that it took records from, and no other"
   checkpoints!.snapshot(2);
   checkpoints!.acknowledge(2);
   await bench.until(() => one.told.at(-1) === 2, "and is told");
-  checkpoints!.seek(null);
+  checkpoints!.seek(null, false);
   await bench.until(() => one.over, "back to nothing");
 });
 
