@@ -6,12 +6,14 @@ import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { Prng } from "../base/prng.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
-import { baseOf, CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE } from "../store/folders.ts";
+import { baseOf, CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE, storePaths } from "../store/folders.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
 import { type BadStartPlan, badStart } from "./bad_starts.ts";
+import { BANK_NAME } from "./bank.ts";
 import { runAcknowledgedSender } from "./environment/acknowledged_sender.ts";
+import { audit } from "./environment/auditor.ts";
 import { ConnectorClient } from "./environment/connector_program.ts";
 import { runCommand } from "./environment/operator.ts";
 import { PlainSink } from "./environment/plain_sink.ts";
@@ -21,6 +23,7 @@ import { runStranger } from "./environment/stranger.ts";
 import { TwoPhaseHost } from "./environment/two_phase_host.ts";
 import { LengthCuts } from "./length_cuts.ts";
 import {
+  type Audit,
   type BadStart,
   type CommandRecord,
   type EndCause,
@@ -150,6 +153,7 @@ export class SimulatedCluster {
   begin(): void {
     this.openSink();
     if (isExact(this.suite)) this.#beginReading();
+    if (this.suite.bank === true) this.#beginAudits();
     for (const [i, name] of this.names.entries()) {
       this.world.at(this.scenario.starts?.[i] ?? 0, () => this.start(name));
     }
@@ -316,6 +320,21 @@ export class SimulatedCluster {
         this.observation.readings.push(reading);
       });
     }
+  }
+
+  /** Somebody reads the checkpoints of all workers while they work. */
+  #beginAudits(): void {
+    const folders = [...this.machines].map(([name, { disk }]) => ({
+      disk,
+      path: storePaths(RESILIENCE_DIR, BANK_NAME, name).workerFolder,
+    }));
+    const prng = new Prng(parseSeed(this.scenario.seed), "auditor");
+    const seen = (found: Omit<Audit, "timeMs">): void => {
+      this.observation.audits.push({ timeMs: this.world.now(), ...found });
+      this.observation.reach("audit.read");
+    };
+    const unreadable = () => this.observation.reach("audit.unreadable");
+    this.world.host("auditor").startProcess(({ clock }) => audit(clock, prng, folders, seen, unreadable));
   }
 
   /** Whoever reads the output at this moment. */

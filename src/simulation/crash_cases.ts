@@ -72,8 +72,12 @@ export function crashStories(seed: string): Scenario[] {
     faults: [...faults, { at: { ms: CHECKPOINT_STORY_MS }, do: "heal" }],
     limitMs: CHECKPOINT_STORY_MS + 1_000,
   });
+  const withBank = (name: string, faults: readonly Fault[]): Scenario => ({
+    ...withCheckpoints(name, faults),
+    application: "bank",
+  });
   const checkpointStories = [
-    withCheckpoints("checkpoints are asked for, a sink rolls back, one comes back", [
+    withBank("checkpoints are asked for, a sink rolls back, one comes back", [
       { at: { point: "phase.4", worker: "w1", n: 1 }, do: "fail_sync", worker: "w1", n: 1, path: "/output/.writing" },
       { at: { ms: 600 }, do: "command", worker: "w1", what: "checkpoint", times: 1 },
       { at: { ms: 800 }, do: "command", worker: INITIALIZER, what: "checkpoint", times: 2 },

@@ -33,6 +33,7 @@ const EXPECTED: readonly OracleId[] = [
   "O-STAYUP",
   "O-MEM",
   "O-AUTH",
+  "O-BANK",
   "O-2PC",
   "O-ACK",
 ];

@@ -146,6 +146,18 @@ export interface NewcomerRecord {
   errorLines: number;
 }
 
+/** One checkpoint of a bank, as somebody read it from the files of all workers. */
+export interface Audit {
+  readonly timeMs: Millis;
+  readonly epoch: number;
+  readonly generation: number;
+  /** States of the accounts that have given, and of those that were given. */
+  readonly debits: Map<string, unknown>;
+  readonly credits: Map<string, unknown>;
+  /** Accounts that two workers have. */
+  readonly twice: string[];
+}
+
 /** Of one worker's output, while it came. */
 export interface Reading {
   readonly worker: WorkerName;
@@ -300,6 +312,8 @@ export class Observation {
   readonly visible = new Map<WorkerName, string>();
   /** What somebody read of it meanwhile. One is made longer for as long as what is read begins with what was read before. */
   readonly readings: Reading[] = [];
+  /** Of a bank: each checkpoint whenever it was read. */
+  readonly audits: Audit[] = [];
   /** By stateful stage and key: who has processed it, as the application saw it, the earliest first. */
   readonly owners: Map<string, KeySpan[]>[] = [];
   /** Each worker at the end of the run, before the stop; empty where nobody can look inside. */

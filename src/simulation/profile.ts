@@ -74,7 +74,10 @@ export function drawProfile(seed: bigint): Profile {
   const application =
     checkpointMs === undefined
       ? pick(prng, ["last_four", "last_four", "two_hops", "two_hops", "merge_two", "rebalance", "generated"] as const)
-      : fromPrograms(seed, twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const)));
+      : ofABank(
+          seed,
+          fromPrograms(seed, twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const))),
+        );
   const spanMs = prng.between(15_000, 110_000);
   const batch = pick(prng, [1, 1, 2, 3, 5, 8]);
   const messages = pick(prng, [100, 400, 1_000, 1_000, 2_000, 4_000]);
@@ -109,6 +112,11 @@ function fromPrograms(seed: bigint, otherwise: ApplicationName): ApplicationName
   const prng = new Prng(seed, "programs");
   if (!prng.chance(4)) return otherwise;
   return prng.chance(2) ? "acknowledged" : "programs";
+}
+
+/** And a half of those that would be `transfers` then. */
+function ofABank(seed: bigint, otherwise: ApplicationName): ApplicationName {
+  return otherwise === "transfers" && new Prng(seed, "bank").chance(2) ? "bank" : otherwise;
 }
 
 function drawGroups(prng: Prng, workers: number): FaultGroup[] {

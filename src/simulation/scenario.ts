@@ -28,6 +28,7 @@ export const ORACLE_IDS = [
   "O-STAYUP",
   "O-MEM",
   "O-AUTH",
+  "O-BANK",
   "O-2PC",
   "O-ACK",
   "O-DET",
@@ -42,6 +43,7 @@ export const APPLICATION_NAMES = [
   "rebalance",
   "generated",
   "transfers",
+  "bank",
   "two_phase",
   "programs",
   "acknowledged",
@@ -522,19 +524,19 @@ export function checkScenario(value: unknown): Scenario {
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
   const scenario = value as Scenario;
   const { application, checkpointMs } = scenario;
-  const isExact = ["transfers", "two_phase", "programs", "acknowledged"].includes(application);
+  const isExact = ["transfers", "bank", "two_phase", "programs", "acknowledged"].includes(application);
   if (checkpointMs !== undefined && application !== "generated" && !isExact) {
     throw invalid(
       "checkpointMs",
       checkpointMs,
-      "checkpoints are simulated with generated, transfers, two_phase, programs and acknowledged only",
+      "checkpoints are simulated with generated, transfers, bank, two_phase, programs and acknowledged only",
     );
   }
   if (checkpointMs === undefined && isExact) {
     throw invalid(
       "checkpointMs",
       null,
-      "transfers, two_phase, programs and acknowledged are simulated with checkpoints only",
+      "transfers, bank, two_phase, programs and acknowledged are simulated with checkpoints only",
     );
   }
   return scenario;

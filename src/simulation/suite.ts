@@ -17,6 +17,7 @@ import { type Stream, source } from "../api/stream.ts";
 import { tcpSink } from "../api/tcp_sink.ts";
 import { tcpSource } from "../api/tcp_source.ts";
 import { assignOwners, DEFAULT_KEY_GROUP_COUNT, hashKey, keyGroupOf } from "../plan/key_groups.ts";
+import { bank, transferOf } from "./bank.ts";
 import type { ApplicationName } from "./scenario.ts";
 
 export interface SuiteApplication {
@@ -27,8 +28,11 @@ export interface SuiteApplication {
   readonly build: (shape: StreamShape, watch?: WatchStage) => Application;
   /** Keys under which a record is exchanged on its way, in order; null: it may pass any worker. */
   readonly path: (key: string) => readonly string[] | null;
-  /** Keys under which its stateful stages keep what they know of this key, in the order of stages. */
-  readonly stateKeys: (key: string) => readonly string[];
+  /**
+   * Keys under which its stateful stages keep what they know of the first so many values of this key, in the order of stages.
+   * @param keys Of each stream.
+   */
+  readonly stateKeys: (key: string, values: number, keys: number) => readonly (readonly string[])[];
   /** First word of a line, and back. */
   readonly outputKey: (key: string) => string;
   readonly inputKey: (outputKey: string) => string;
@@ -42,6 +46,8 @@ export interface SuiteApplication {
   readonly acknowledged?: true;
   /** Lines of a key come in the order of its values. */
   readonly ordered: boolean;
+  /** Its lines are the histories of accounts, which O-BANK knows; those of the model are as many, and not these. */
+  readonly bank?: true;
   /** Lines are windows: `key a b c d`. */
   readonly windows: boolean;
   readonly model: (key: string, values: readonly number[]) => string[];
@@ -161,7 +167,7 @@ function windowModel(key: string, values: readonly number[]): string[] {
 /** The windows of one state a key, and what is known of such an application. */
 const ONE_STATE = {
   path: (key: string) => [key],
-  stateKeys: (key: string) => [key],
+  stateKeys: (key: string) => [[key]],
   outputKey: (key: string) => key,
   inputKey: (key: string) => key,
   ordered: true,
@@ -182,7 +188,7 @@ function twoStates(records: Stream<NumberedRecord>, watch: WatchStage, first = l
 
 const TWO_STATES = {
   path: (key: string) => [key, `${key}'`],
-  stateKeys: (key: string) => [key, `${key}'`],
+  stateKeys: (key: string) => [[key], [`${key}'`]],
   outputKey: (key: string) => `${key}'`,
   inputKey: (key: string) => key.slice(0, -1),
   ordered: true,
@@ -247,7 +253,7 @@ const REBALANCE: SuiteApplication = {
         .toSink(lines()),
     ),
   path: () => null,
-  stateKeys: (key) => [key],
+  stateKeys: (key) => [[key]],
   outputKey: (key) => key,
   inputKey: (key) => key,
   files: false,
@@ -316,22 +322,39 @@ function twoStatesToFiles(records: Stream<NumberedRecord>, watch: WatchStage, fi
   );
 }
 
+function recordsOfFile() {
+  return source(
+    "records",
+    fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
+  );
+}
+
 /** From a file of each machine to files of each machine, with two states on the way: nothing is lost or doubled. */
 const TRANSFERS: SuiteApplication = {
   name: "transfers",
   sources: [],
-  build: (_shape, watch = UNWATCHED) =>
-    application("Transfers", () =>
-      twoStatesToFiles(
-        source(
-          "records",
-          fileSource({ path: INPUT_FILE.slice(1), framing: framedLines, decode: decodeRecord, rate: GENERATOR_RATE }),
-        ),
-        watch,
-      ),
-    ),
+  build: (_shape, watch = UNWATCHED) => application("Transfers", () => twoStatesToFiles(recordsOfFile(), watch)),
   ...TWO_STATES,
   files: true,
+};
+
+/** From files to files as well: money from one account to another one. */
+const BANK: SuiteApplication = {
+  name: "bank",
+  sources: [],
+  build: ({ keys }, watch = UNWATCHED) => bank(keys, recordsOfFile, OUTPUT_FOLDER.slice(1), watch),
+  path: () => null,
+  stateKeys: (key, values, keys) => {
+    const transfers = Array.from({ length: values }, (_, i) => transferOf({ key, value: i + 1 }, keys));
+    return [transfers.slice(0, 1).map(({ from }) => from), transfers.map(({ to }) => to)];
+  },
+  outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: true,
+  bank: true,
+  ordered: false,
+  windows: false,
+  model: (key, values) => values.map((value) => `${key} ${value}`),
 };
 
 export const PROGRAM_SOURCE = "records";
@@ -405,6 +428,7 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   rebalance: REBALANCE,
   generated: GENERATED,
   transfers: TRANSFERS,
+  bank: BANK,
   two_phase: TWO_PHASE,
   programs: PROGRAMS,
   acknowledged: ACKNOWLEDGED,

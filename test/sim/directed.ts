@@ -100,9 +100,12 @@ const NARROW = { sendBufferBytes: 10, receiveBufferBytes: 10, latencyMinMs: 1, l
 /** Records from files to files, with checkpoints. */
 const TRANSFERS = { application: "transfers", checkpointMs: 100, messages: 300 } as const;
 
+/** The same, of money that goes from worker to worker. */
+const BANK = { ...TRANSFERS, application: "bank" } as const;
+
 const WITH_CHECKPOINTS: readonly Directed[] = [
   directed("late_message_of_old_generation", (prng) => ({
-    ...TRANSFERS,
+    ...BANK,
     workers: 3,
     network: { latencyMinMs: 5, latencyMaxMs: 20 },
     faults: [
@@ -120,7 +123,7 @@ const WITH_CHECKPOINTS: readonly Directed[] = [
     ]),
   })),
   directed("died_between_commit_and_its_news", (prng) => ({
-    ...TRANSFERS,
+    ...BANK,
     faults: [
       { at: { point: "decision.durable", worker: INITIALIZER, n: 1 + prng.int(5) }, do: "kill", worker: INITIALIZER },
       { at: later(prng.between(20, 800)), do: "start", worker: INITIALIZER },
@@ -137,7 +140,7 @@ const WITH_CHECKPOINTS: readonly Directed[] = [
     ],
   })),
   directed("recovery_interrupted_by_recovery", (prng) => ({
-    ...TRANSFERS,
+    ...BANK,
     workers: 3,
     faults: [
       { at: at(700 + prng.int(300)), do: "kill", worker: "w1" },

@@ -2,6 +2,7 @@
 import { o2pc } from "../../src/simulation/oracles/o_2pc.ts";
 import { oAck } from "../../src/simulation/oracles/o_ack.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
+import { oBank } from "../../src/simulation/oracles/o_bank.ts";
 import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oLive } from "../../src/simulation/oracles/o_live.ts";
@@ -30,6 +31,7 @@ export const ORACLES: readonly Oracle[] = [
   oTimers,
   oAuth,
   oFailclear,
+  oBank,
   o2pc,
   oAck,
 ];

@@ -78,6 +78,7 @@ const EXCHANGES: Readonly<Record<Scenario["application"], number>> = {
   rebalance: 2,
   generated: 1,
   transfers: 2,
+  bank: 2,
   two_phase: 2,
   programs: 2,
   acknowledged: 2,

@@ -75,9 +75,9 @@ function checkKeys(observation: Observation, scenario: Scenario, say: Say): void
   const { atRest, timeMs } = observation;
   const suite = SUITE[scenario.application];
   const { possible, certain } = inputKeys(observation, scenario);
-  for (const stage of suite.stateKeys("").keys()) {
-    const stateKey = (input: string): string => suite.stateKeys(input)[stage]!;
-    const allowed = new Set([...possible].map(stateKey));
+  for (const stage of suite.stateKeys("", 0, 1).keys()) {
+    const stateKeys = ([input, values]: [string, number]) => suite.stateKeys(input, values, scenario.keys)[stage]!;
+    const allowed = new Set([...possible].flatMap(stateKeys));
     const holders = new Map<string, string>();
     for (const { worker, keys } of atRest) {
       for (const key of keys[stage] ?? []) {
@@ -88,35 +88,36 @@ function checkKeys(observation: Observation, scenario: Scenario, say: Say): void
         holders.set(key, worker);
       }
     }
-    for (const input of certain) {
-      if (!holders.has(stateKey(input))) say(timeMs, `nobody has key ${stateKey(input)}, all of which was taken in`);
+    for (const key of new Set([...certain].flatMap(stateKeys))) {
+      if (!holders.has(key)) say(timeMs, `nobody has key ${key}, all of which was taken in`);
     }
   }
 }
 
+/** With how many values each has. */
 interface InputKeys {
-  readonly possible: ReadonlySet<string>;
-  readonly certain: ReadonlySet<string>;
+  readonly possible: ReadonlyMap<string, number>;
+  readonly certain: ReadonlyMap<string, number>;
 }
 
 function inputKeys(observation: Observation, scenario: Scenario): InputKeys {
-  const possible = new Set<string>();
-  const certain = new Set<string>();
+  const possible = new Map<string, number>();
+  const certain = new Map<string, number>();
   if (scenario.checkpointMs !== undefined) {
     const idOf = SUITE[scenario.application].files ? fileStreamId : generatedId;
     for (const worker of observation.workers) {
-      for (const key of keysOf(idOf(worker), scenario.keys, scenario.messages)) certain.add(key);
+      for (const [key, values] of keysOf(idOf(worker), scenario.keys, scenario.messages)) certain.set(key, values);
     }
     return { possible: certain, certain };
   }
   for (const [id, streams] of streamsById(observation)) {
     const { keys } = streams[0]!;
-    for (let k = 0; k < keys; k++) possible.add(`${id}.k${k}`);
+    for (let k = 0; k < keys; k++) possible.set(`${id}.k${k}`, 0);
     const last = streams.at(-1)!;
     if (last.end === "cut" || !lived(last.worker, last, observation)) continue;
-    for (const key of keysOf(id, keys, last.written)) {
+    for (const [key, values] of keysOf(id, keys, last.written)) {
       const path = pathOf(key, observation, scenario) ?? observation.workers;
-      if (path.every((worker) => lived(worker, last, observation))) certain.add(key);
+      if (path.every((worker) => lived(worker, last, observation))) certain.set(key, values);
     }
   }
   return { possible, certain };
@@ -126,10 +127,13 @@ function lived(worker: string, stream: StreamRecord, observation: Observation): 
   return observation.livedThrough(worker, stream.openedMs, observation.ending!.quietMs!);
 }
 
-/** Those that the first records of a stream have. */
-function keysOf(id: string, keys: number, records: number): Set<string> {
+/** Those that the first records of a stream have, and how many values each. */
+function keysOf(id: string, keys: number, records: number): Map<string, number> {
   const sequence = new RecordSequence(id, keys);
-  const found = new Set<string>();
-  for (let i = 0; i < records && found.size < keys; i++) found.add(sequence.next().key);
+  const found = new Map<string, number>();
+  for (let i = 0; i < records; i++) {
+    const { key, value } = sequence.next();
+    found.set(key, value);
+  }
   return found;
 }
