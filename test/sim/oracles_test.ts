@@ -216,7 +216,8 @@ test("O-MEM is quiet while a sink reads nothing and queues are full, and fails w
   assert.deepEqual((await execute(FULL)).violations, []);
   // What the oracle believes the limits to be, the workers were not told.
   const { limits: _, ...unlimited } = FULL;
-  const { observation } = await execute({ ...unlimited, network: {}, expect: [] });
+  // More of it: kernels and the time before the pause take up a good deal.
+  const { observation } = await execute({ ...unlimited, messages: 60_000, network: {}, expect: [] });
   assert.match(
     oMem.check(observation, FULL)[0]?.text ?? "",
     /bytes wait for the sink|are not acknowledged|not processed/,
