@@ -9,6 +9,7 @@ import { parseScenario, type Scenario } from "../../../src/simulation/scenario.t
 import { notRunHere } from "../../cluster/lib/cluster.ts";
 import { root } from "../../cluster/lib/process.ts";
 import { execute } from "../execute.ts";
+import { descriptorsOf } from "./descriptors.ts";
 import { compareWorlds } from "./parity.ts";
 import { whyNotReal } from "./real_stage.ts";
 import { runTwin } from "./run_twin.ts";
@@ -36,6 +37,8 @@ function read(file: string): Scenario {
 async function begin(): Promise<void> {
   if (begun) return;
   begun = true;
+  if (descriptorsOf(process.pid, "/") === null)
+    notRunHere("what real workers hold open is not counted", "there is no /proc");
   const simulated = new Map<string, RunResult>();
   for (const file of files) simulated.set(file, await execute(read(file)));
   const waiting = [...files];

@@ -9,6 +9,7 @@ import type { Failure, StageProcess, WorkerWatch } from "../../../src/simulation
 import type { WorkerStatus } from "../../../src/worker/crash_points.ts";
 import type { AskDisk } from "./asked_disk.ts";
 import { byLine } from "./by_line.ts";
+import { descriptorsOf } from "./descriptors.ts";
 import { REPORT_PREFIX, readStatus, type TwinOrder, type TwinReport } from "./failpoints.ts";
 
 /** What it said of itself counts for so long. */
@@ -35,6 +36,7 @@ export class WorkerProcess implements StageProcess {
   readonly #watch: WorkerWatch;
   readonly #disk: AskDisk;
   #child: ChildProcess | null = null;
+  #folder = "";
   #alive = true;
   #exited: { readonly status: number } | null = null;
   #killed = false;
@@ -63,6 +65,13 @@ export class WorkerProcess implements StageProcess {
 
   get exited(): { readonly status: number } | null {
     return this.#exited;
+  }
+
+  /** Undefined: it can't be known here. */
+  get held(): { readonly size: number } | undefined {
+    const pid = this.#child?.pid;
+    const size = pid === undefined || !this.#alive ? null : descriptorsOf(pid, this.#folder);
+    return size === null ? undefined : { size };
   }
 
   kill(): void {
@@ -102,6 +111,7 @@ export class WorkerProcess implements StageProcess {
       stdio: ["pipe", "pipe", "pipe"],
     });
     this.#child = child;
+    this.#folder = workingDir;
     // It may be gone when something is said to it.
     child.stdin!.on("error", () => {});
     byLine(child.stdout!, (line) => this.#logged(line));
