@@ -2,7 +2,7 @@
 import { INITIALIZER, type WorkerName } from "../base/ids.ts";
 import { CLUSTER_FILE } from "../store/folders.ts";
 import { decodeSavedCluster, encodeSavedCluster } from "../store/saved_cluster.ts";
-import type { WorkerConfig } from "../worker/config.ts";
+import { NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import { PORTS, type SimulatedCluster } from "./cluster.ts";
 import type { BadStart } from "./observation.ts";
 
@@ -27,6 +27,12 @@ export function badStart(cluster: SimulatedCluster, worker: WorkerName, how: Bad
     case "other_application":
       // A newcomer that could form a cluster of its own would keep the others out.
       return cluster.savedClusterId(worker) === null ? null : start({ applicationCodeDigest: "other code" }, () => {});
+    case "other_checkpoints": {
+      // Who was never in the cluster would be refused as well, but may have to wait until the cluster has its first members.
+      if (worker === INITIALIZER || cluster.savedClusterId(worker) === null) return null;
+      const intervalMs = cluster.scenario.checkpointMs === undefined ? 1_000 : null;
+      return start({ checkpoints: { ...NO_CHECKPOINTS, intervalMs } }, () => {});
+    }
     case "other_cluster":
       return worker === INITIALIZER ? null : withFile(cluster, worker, anotherCluster, start);
     case "other_worker": {

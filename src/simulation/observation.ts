@@ -11,7 +11,13 @@ import type { CommandName, FaultKind, StrangerKind } from "./scenario.ts";
 export type EndCause = "exit" | "kill" | "power_loss" | "signal" | "end_of_run";
 
 /** A start that must be refused: what is wrong with it. */
-export type BadStart = "folder_in_use" | "other_application" | "other_cluster" | "other_worker" | "port_in_use";
+export type BadStart =
+  | "folder_in_use"
+  | "other_application"
+  | "other_checkpoints"
+  | "other_cluster"
+  | "other_worker"
+  | "port_in_use";
 
 /** Of what a worker has saved, without what counts for nothing: the lock's text, and files that never took their place. */
 export interface SavedDigest {

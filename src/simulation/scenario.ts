@@ -350,6 +350,7 @@ export const BAD_STARTS: readonly BadStart[] = [
   "other_application",
   "other_cluster",
   "other_worker",
+  "other_checkpoints",
   "port_in_use",
 ];
 

@@ -552,7 +552,8 @@ export class Worker {
 
   #finish(reports: readonly DrainReport[], files: FilesAfterStop): void {
     const incomplete = reports.filter((report) => !report.complete);
-    this.#stoppedInOrder = incomplete.length === 0;
+    // Without the initializer's word it is not known whether the others stop at all: it may be back, and know of no stop.
+    this.#stoppedInOrder = incomplete.length === 0 && files !== "undecided";
     this.#queries!.stopped(reports);
     void this.#leave(EXIT.done, files === "remove" ? "remove" : "abandon", () => {
       const left = incomplete.map((report) => `${report.worker}: ${report.leftBehind}`).join("; ");

@@ -285,11 +285,13 @@ const REFUSED: Scenario = {
   faults: [
     { at: { ms: 2_000 }, do: "bad_start", worker: "w1", how: "folder_in_use", ms: 6_000 },
     { at: { ms: 2_500 }, do: "newcomer", name: "late" },
-    ...(["other_application", "other_cluster", "other_worker", "port_in_use"] as const).flatMap((how, i): Fault[] => [
-      { at: { ms: 9_000 + 8_000 * i }, do: "kill", worker: "w1" },
-      { at: { after: "prev", ms: 100 }, do: "bad_start", worker: "w1", how, ms: 6_000 },
-      { at: { after: "prev", ms: 6_100 }, do: "start", worker: "w1" },
-    ]),
+    ...(["other_application", "other_cluster", "other_worker", "port_in_use", "other_checkpoints"] as const).flatMap(
+      (how, i): Fault[] => [
+        { at: { ms: 9_000 + 8_000 * i }, do: "kill", worker: "w1" },
+        { at: { after: "prev", ms: 100 }, do: "bad_start", worker: "w1", how, ms: 6_000 },
+        { at: { after: "prev", ms: 6_100 }, do: "start", worker: "w1" },
+      ],
+    ),
   ],
   limitMs: 60_000,
 };
@@ -305,6 +307,7 @@ test("O-FAILCLEAR is quiet when starts that must be refused are refused, each fo
     ["other_cluster", 12, "resilience_other_cluster"],
     ["other_worker", 12, "resilience_foreign"],
     ["port_in_use", 11, "address_in_use"],
+    ["other_checkpoints", 2, "checkpoints_differ"],
   ]);
   const others = observation.newcomers.map(({ name, status, errorCode }) => [name, status, errorCode]);
   assert.deepEqual(others, [

@@ -94,6 +94,7 @@ function check(observation: Observation, scenario: Scenario): Violation[] {
 const REFUSALS: Readonly<Record<NonNullable<ProcessRecord["provoked"]>, RegExp>> = {
   folder_in_use: /^resilience_in_use$/,
   other_application: /^resilience_other_application$/,
+  other_checkpoints: /^checkpoints_differ$/,
   other_cluster: /^resilience_(other_cluster|foreign)$/,
   other_worker: /^resilience_foreign$/,
   port_in_use: /^address_in_use$/,
@@ -163,7 +164,7 @@ function judgeProvoked(process: ProcessRecord, observation: Observation, scenari
   if (process.cause === "exit") return `it left with status ${process.status}, and was to be refused`;
   const untilMs = endedMs ?? observation.timeMs;
   // Whoever has to ask waits for the initializer for as long as that is away.
-  if (provoked === "other_cluster" || untilMs - startedMs < REFUSED_MS) return null;
+  if (provoked === "other_cluster" || provoked === "other_checkpoints" || untilMs - startedMs < REFUSED_MS) return null;
   return isDisturbed(process, observation, scenario) ? null : "it was to be refused, and was not";
 }
 
