@@ -233,7 +233,7 @@ export class Queries implements ExternalHandler {
     return {
       phase: cluster.membership.phase,
       stopping: cluster.stopping,
-      waiting_for: cluster.waitingFor() ?? "",
+      waiting_for: (cluster.waitingFor() ?? "").replace(/^waiting for /, ""),
       generation: cluster.membership.cluster?.generation ?? 0,
       start_number: cluster.startNumber,
       build_id: config.buildId,

@@ -63,7 +63,7 @@ function state(observation: Observation): string {
       if (sample === undefined) return `${worker}: started`;
       const { waiting_for, muted, peers, sinks } = sample.status;
       const parts = [`phase ${process.phase}`];
-      if (waiting_for !== "") parts.push(waiting_for);
+      if (waiting_for !== "") parts.push(`waits: ${waiting_for}`);
       for (const { input, by } of muted) parts.push(`${input} muted by ${by.join(" ")}`);
       for (const { name, unacked_bytes } of peers)
         if (unacked_bytes > 0) parts.push(`${unacked_bytes} bytes for ${name}`);
