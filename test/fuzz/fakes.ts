@@ -12,6 +12,7 @@ import {
   type Runtime,
 } from "../../src/runtime/runtime.ts";
 
+const PATIENCE_MS = 60_000;
 const ADDRESS: Address = { host: "10.0.0.9", port: 9 };
 
 /** Nothing but these files, to be read. */
@@ -100,6 +101,7 @@ export class ToolRuntime {
       writeOut: async (bytes) => {
         this.printed += this.#decoder.decode(bytes);
       },
+      terminalOut: false,
       writeErrNow: (bytes) => {
         this.complained += this.#decoder.decode(bytes);
       },
@@ -133,6 +135,8 @@ export class ToolRuntime {
         later(() => {
           if (isOff) return;
           now += delayMs;
+          // What would go on for ever is told to end by then.
+          if (now > PATIENCE_MS) for (const handle of signals) handle();
           fire();
         });
         return () => {

@@ -184,6 +184,10 @@ test("fuzz: a handshake is refused, or means the same when written again", { tim
   });
 });
 
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
 test("fuzz: a block of values is refused, or decodes to values that can be carried", { timeout: 120_000 }, async () => {
   await fuzz({
     name: "values",
@@ -206,8 +210,10 @@ test("fuzz: a block of values is refused, or decodes to values that can be carri
       const out = new ByteWriter();
       encodeValues(values, count, out);
       const block = out.take();
-      encodeValues(decodeValues(block, 0, block.length, count), count, out);
-      assert.deepEqual(out.take(), block);
+      const again = decodeValues(block, 0, block.length, count);
+      encodeValues(again, count, out);
+      // Which of the many NaN a number was is the runtime's business, and it may change its mind.
+      if (!sameBytes(out.take(), block)) assert.deepStrictEqual(again, values);
       for (const value of values) checkValue(value);
     },
     announced: isProtocolError,
