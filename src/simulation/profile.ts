@@ -92,7 +92,7 @@ export function drawProfile(seed: bigint): Profile {
     batch,
     everyMs: Math.max(1, Math.round((spanMs * batch) / messages)),
     forming: prng.chance(3),
-    limits: drawLimits(prng),
+    limits: withRoom(application, drawLimits(prng)),
     network: drawNetwork(prng),
     disk: prng.chance(3) ? { latencyMaxMs: 5, syncMinMs: 2, syncMaxMs: prng.between(5, 100) } : {},
     // Its sink would take the output of the next cluster for the same one.
@@ -129,6 +129,12 @@ function drawGroups(prng: Prng, workers: number): FaultGroup[] {
     if (!usable.includes(more)) usable.push(more);
   }
   return usable;
+}
+
+/** A transfer of the bank needs more than the smallest frames have; one that cannot travel is refused, and that is not the matter here. */
+function withRoom(application: ApplicationName, limits: Partial<Limits>): Partial<Limits> {
+  if (application !== "bank" || limits.dataFrameBytes === undefined) return limits;
+  return { ...limits, dataFrameBytes: Math.max(400, limits.dataFrameBytes) };
 }
 
 /** Often tiny: bugs sit where a queue is full, a credit spent, a frame as large as it may be. */

@@ -75,6 +75,8 @@ const STILL_LONG_MS: Millis = 3_000;
 const BARRIERS_BYTES = 3 * 72;
 /** Lines that come within this are progress; and how long there may be nothing but progress. */
 const MOVING_MS: Millis = 5_000;
+/** Where lines are seen with a checkpoint only, and its barriers wait behind records that go one at a time. */
+const MOVING_ONE_BY_ONE_MS: Millis = 120_000;
 const PATIENCE_MS: Millis = 600_000;
 const RESTART_MS: Millis = 500;
 
@@ -220,8 +222,7 @@ class Run {
     ending.probedMs = world.now();
     const paceMs = Math.max(0, ...this.#scenario.senders.map((sender) => this.#paceMs(sender)));
     // Where one record at a time may be on its way, and its output is seen with a checkpoint only, a thousand take minutes.
-    const oneByOne = (this.#scenario.limits?.exchangeCreditBytes ?? Number.POSITIVE_INFINITY) < 1_000;
-    const quietMs = oneByOne && this.#scenario.checkpointMs !== undefined ? ONE_BY_ONE_MS : QUIET_MS;
+    const quietMs = isOneByOne(this.#scenario) ? ONE_BY_ONE_MS : QUIET_MS;
     if (!(await this.#untilMoved(() => this.#cluster.inputDone, quietMs + paceMs))) return;
     this.#movedMs = world.now();
     if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
@@ -303,8 +304,9 @@ class Run {
     const untilMs = world.now() + PATIENCE_MS;
     if (await this.#until(condition, limitMs)) return true;
     if (!patient) return false;
-    while (world.now() < untilMs && world.now() - this.#movedMs < MOVING_MS && !this.#cut()) {
-      if (await this.#until(condition, MOVING_MS)) return true;
+    const movingMs = isOneByOne(this.#scenario) ? MOVING_ONE_BY_ONE_MS : MOVING_MS;
+    while (world.now() < untilMs && world.now() - this.#movedMs < movingMs && !this.#cut()) {
+      if (await this.#until(condition, movingMs)) return true;
     }
     return false;
   }
@@ -340,6 +342,11 @@ class Run {
     }
     return met;
   }
+}
+
+/** Are there checkpoints, and one record at a time on its way? */
+function isOneByOne({ limits, checkpointMs }: Scenario): boolean {
+  return checkpointMs !== undefined && (limits?.exchangeCreditBytes ?? Number.POSITIVE_INFINITY) < 1_000;
 }
 
 /** Is it slow by design? */
