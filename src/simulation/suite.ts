@@ -115,8 +115,10 @@ export function ownerIndex(key: string, workers: number): number {
 function decodeRecord(payload: Payload): NumberedRecord {
   const text = payload.text();
   const at = text.indexOf(" ");
-  const value = Number(text.slice(at + 1));
-  if (at <= 0 || !Number.isInteger(value)) throw new Error(`not "key value"`);
+  const digits = text.slice(at + 1);
+  // Exactly: of the garbage that strangers send, an empty or blank number would pass now and then.
+  if (at <= 0 || !/^[1-9]\d*$/.test(digits)) throw new Error(`not "key value"`);
+  const value = Number(digits);
   return { key: text.slice(0, at), value };
 }
 
