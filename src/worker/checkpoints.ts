@@ -154,6 +154,8 @@ export class Checkpoints {
   #muted = false;
   /** Everything that touches the state's files and must not overlap, in order. */
   #files: Promise<void> = Promise.resolve();
+  /** Of the last recovery that this process was asked to take part in. */
+  #askedGeneration: Generation = 0;
   #lastComplete: Epoch = 0;
   #lastCompleteMs: Millis;
   #lastSummary: CheckpointSummary | null = null;
@@ -548,6 +550,7 @@ export class Checkpoints {
         `|~~ - Starting recovery for crash recovery - ~~| generation ${generation}: ${reason}`,
       );
     enterGeneration(generation, () => {});
+    this.#askedGeneration = generation;
     shell.startOver();
     hooks.reached("recovery.stands_still");
     this.#inOrder(async () => {
@@ -580,6 +583,9 @@ export class Checkpoints {
 
   #restore(generation: Generation, epoch: Epoch, empty: boolean): void {
     const { hooks, log, restarted, shell, turn } = this.#options;
+    // Meant for an earlier process of this name, which was in this generation, said what it has, and died: a recovery for this one
+    // follows.
+    if (generation !== this.#askedGeneration) return;
     if (restarted || this.#everRan) log.info("rolling_back", `RESILIENCE: Rolling back to checkpoint ${epoch}`);
     this.#restoringSinceMs = this.#now();
     if (empty && epoch > 0)
