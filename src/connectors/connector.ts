@@ -7,10 +7,20 @@
  */
 import type { Epoch } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
+import type { LocateRecord } from "../wire/record_place.ts";
 import type { OutputRecords } from "./output_queue.ts";
 
 /** Facts for `tammar query status`: short plain values under names in snake case; `kind` is the first. */
 export type ConnectorStatus = Readonly<Record<string, string | number | boolean>>;
+
+/** Takes `count` records, number `i` from `starts[i]` to `ends[i]` of `bytes`; all of it is valid during the call. */
+export type HandOver = (
+  bytes: Uint8Array,
+  starts: Uint32Array,
+  ends: Uint32Array,
+  count: number,
+  locate: LocateRecord,
+) => void;
 
 export interface SourceConnector {
   /** The cluster works: hand records on from now on. */

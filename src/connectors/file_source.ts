@@ -17,7 +17,8 @@ import type { Epoch } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
 import { baseOf } from "../store/folders.ts";
-import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
+import type { RecordPlace } from "../wire/record_place.ts";
+import type { ConnectorStatus, HandOver, SourceCheckpoints, SourceConnector } from "./connector.ts";
 import { type FeedEvent, FileFeed, type FilePlace } from "./file_feed.ts";
 import { FileProgress } from "./file_progress.ts";
 import { Pacer } from "./pacer.ts";
@@ -43,8 +44,7 @@ export interface FileSourceOptions {
   readonly turn: (run: () => void) => void;
   /** Is anything behind this source unable to take more? Then nothing is read until `resume`. */
   readonly blocked: () => boolean;
-  /** `count` records, record `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
-  readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+  readonly frames: HandOver;
 }
 
 type State =
@@ -172,8 +172,11 @@ export class FileSourceConnector implements SourceConnector {
       this.records += count;
       this.#progress.started(this.#file)!.offset = this.#base + splitter.spanThrough(from + count - 1);
       const { bytes, starts, ends } = splitter;
-      if (from === 0) this.#options.frames(bytes, starts, ends, count);
-      else this.#options.frames(bytes, starts.subarray(from), ends.subarray(from), count);
+      const locate = (record: number): RecordPlace => {
+        return { kind: "file", file: this.#path(), byte: this.#base + splitter.startOf(from + record) };
+      };
+      if (from === 0) this.#options.frames(bytes, starts, ends, count, locate);
+      else this.#options.frames(bytes, starts.subarray(from), ends.subarray(from), count, locate);
     }
     // Whatever took the records may have closed this source, or sent it back.
     if (this.#next < splitter.count && splitter === this.#splitter && this.#state.kind === "resting") {

@@ -1,6 +1,7 @@
 /** The connector of a generator source: asks for records in batches, paced (`pacer.ts`) or as fast as they are taken. */
 import type { Log } from "../base/log.ts";
 import type { Clock, Millis } from "../runtime/runtime.ts";
+import type { LocateRecord } from "../wire/record_place.ts";
 import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
 import { Pacer } from "./pacer.ts";
 
@@ -12,6 +13,8 @@ const PACE_MS: Millis = 5;
 export interface RecordMaker {
   /** The records of the next `stepCount` steps; fewer where a step emits none, or when it has ended. */
   take(stepCount: number): unknown[];
+  /** The step, from 0, that gave this value of the last `take`; null: not known. */
+  stepOf(value: number): number | null;
   readonly ended: boolean;
   /** Plain data for `restore` of another maker. */
   snapshot(): unknown;
@@ -29,7 +32,7 @@ export interface GeneratorSourceOptions {
   readonly turn: (run: () => void) => void;
   readonly blocked: () => boolean;
   /** One or more records; the array is the callee's. */
-  readonly values: (values: unknown[]) => void;
+  readonly values: (values: unknown[], locate: LocateRecord) => void;
 }
 
 type State = "new" | "running" | "ended" | "closed";
@@ -111,7 +114,12 @@ export class GeneratorSourceConnector implements SourceConnector {
       const values = maker.take(steps);
       this.#pacer.took(steps);
       this.emitted += values.length;
-      if (values.length > 0) this.#options.values(values);
+      if (values.length > 0) {
+        this.#options.values(values, (value) => {
+          const step = maker.stepOf(value);
+          return step === null ? null : { kind: "generator", step };
+        });
+      }
     }
     // Whatever took the records may have closed this source.
     if (this.#isRunning() && maker.ended) this.#end();

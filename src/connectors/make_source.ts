@@ -7,7 +7,8 @@ import type { Log } from "../base/log.ts";
 import type { MessagePlaces } from "../protocol/connector/source_connection.ts";
 import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { SourceConnector } from "./connector.ts";
+import type { LocateRecord } from "../wire/record_place.ts";
+import type { HandOver, SourceConnector } from "./connector.ts";
 import { ConnectorSourceConnector } from "./connector_source.ts";
 import { FileSourceConnector } from "./file_source.ts";
 import { GeneratorSourceConnector, type RecordMaker } from "./generator_source.ts";
@@ -29,9 +30,9 @@ export interface SourceSurroundings {
   /** For a generator: asked for when it opens. */
   readonly maker: (definition: GeneratorSource<unknown>) => RecordMaker;
   /** Takes records of a generator. */
-  readonly values: (values: unknown[]) => void;
-  /** Takes `count` payloads, number `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
-  readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+  readonly values: (values: unknown[], locate: LocateRecord) => void;
+  /** Takes payloads. */
+  readonly frames: HandOver;
   /** As `frames`, for messages of connector programs. */
   readonly messages: (message: ConnectorMessage, bytes: Uint8Array, places: MessagePlaces) => void;
   /** What the operator says of a connector source; left out: as it was declared. */

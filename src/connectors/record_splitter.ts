@@ -27,6 +27,8 @@ export interface RecordSplitter {
    * lines that were left out before the next record of this push.
    */
   spanThrough(i: number): number;
+  /** The same to where record `i` begins, with its header. */
+  startOf(i: number): number;
 }
 
 export function makeRecordSplitter(framing: Framing | LineFraming, lengthMax: number): RecordSplitter {
@@ -70,6 +72,10 @@ class FrameRecords implements RecordSplitter {
 
   spanThrough(i: number): number {
     return this.#splitter.ends[i]! - this.#splitter.starts[0]! + this.#headerBytes;
+  }
+
+  startOf(i: number): number {
+    return this.#splitter.starts[i]! - this.#splitter.starts[0]!;
   }
 }
 
@@ -147,6 +153,10 @@ class LineRecords implements RecordSplitter {
 
   spanThrough(i: number): number {
     return this.#lead + (i + 1 < this.count ? this.starts[i + 1]! : this.#through);
+  }
+
+  startOf(i: number): number {
+    return this.#lead + this.starts[i]!;
   }
 
   #line(start: number, lineFeed: number): void {

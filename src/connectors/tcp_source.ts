@@ -23,7 +23,7 @@ import type { Log } from "../base/log.ts";
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
 import { encodePositionAck } from "../wire/position_ack.ts";
-import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
+import type { ConnectorStatus, HandOver, SourceCheckpoints, SourceConnector } from "./connector.ts";
 
 /** How long may be read before timers, acknowledgements and other sockets get their turn. */
 const TURN_MS: Millis = 1;
@@ -52,8 +52,7 @@ export interface TcpSourceOptions {
   readonly checkpoints: boolean;
   /** Is anything behind this source unable to take more? Then nothing is read until `resume`. */
   readonly blocked: () => boolean;
-  /** `count` frames, frame `i` from `starts[i]` to `ends[i]` of `bytes`; valid during the call. */
-  readonly frames: (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number) => void;
+  readonly frames: HandOver;
 }
 
 /** What was taken in: whole frames, and their bytes with headers. */
@@ -451,9 +450,18 @@ export class TcpSourceConnector implements SourceConnector {
       this.#framesHere += splitter.count;
       this.#bytes += whole - taken.bytes;
       this.#bytesHere += whole - taken.bytes;
+      const { frames, bytes: before } = taken;
       taken.frames += splitter.count;
       taken.bytes = whole;
-      this.#options.frames(splitter.bytes, splitter.starts, splitter.ends, splitter.count);
+      const { starts } = splitter;
+      this.#options.frames(splitter.bytes, starts, splitter.ends, splitter.count, (record) => {
+        return {
+          kind: "tcp",
+          peer: taken.peer,
+          frame: frames + record + 1,
+          byte: before + starts[record]! - starts[0]!,
+        };
+      });
     }
     if (outcome !== "ok") {
       const what = `SourceTCPHandler: Received unexpected expect of size: ${outcome.length}, exceeds max: ${outcome.lengthMax}`;

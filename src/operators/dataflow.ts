@@ -4,6 +4,7 @@ import { checkValue } from "../wire/values.ts";
 import type { Batch } from "./batch.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
 import { type CheckValue, CollectExchange, KeyExchange, RebalanceExchange } from "./exchange.ts";
+import { Lineage } from "./lineage.ts";
 import type { Operator, OperatorBase, OperatorCounts } from "./operator.ts";
 import { StatefulStage, StatelessStage } from "./stage.ts";
 
@@ -17,6 +18,7 @@ export class Dataflow {
   readonly #plan: Plan;
   readonly #hooks: DataflowHooks;
   readonly #check: CheckValue;
+  readonly #lineage = new Lineage();
   readonly #stages: (StatelessStage | StatefulStage)[] = [];
   readonly #exchanges: OperatorBase[] = [];
   /** By source and by exchange: what takes its records. */
@@ -34,12 +36,19 @@ export class Dataflow {
 
   /** Records that a source of this worker has read. The batch is the dataflow's from here on. */
   fromSource(source: number, batch: Batch): void {
+    this.#lineage.begin();
     this.#behindSource[source]!.receive(batch);
   }
 
   /** Records that another worker sent through an exchange; `keys` and `hashes` are set unless it's a rebalance. */
   fromExchange(exchange: number, batch: Batch): void {
+    this.#lineage.forget();
     this.#behindExchange[exchange]!.receive(batch);
+  }
+
+  /** Within `writeSink`: which record of the source's batch this one was; null: not known. */
+  originOf(record: number): number | null {
+    return this.#lineage.originOf(record);
   }
 
   /** The stages of this worker that have state, in the plan's order. */
@@ -99,18 +108,18 @@ export class Dataflow {
   #makeStage(stage: PlannedStage): StatelessStage | StatefulStage {
     const next = this.#operatorAt(stage.target);
     return stage.kind === "stateless"
-      ? new StatelessStage(stage, this.#hooks, next)
-      : new StatefulStage(stage, this.#hooks, next);
+      ? new StatelessStage(stage, this.#hooks, this.#lineage, next)
+      : new StatefulStage(stage, this.#hooks, this.#lineage, next);
   }
 
   #makeExchange(exchange: PlannedExchange, next: Operator): OperatorBase {
     switch (exchange.kind) {
       case "key":
-        return new KeyExchange(exchange, this.#hooks, next, this.#check);
+        return new KeyExchange(exchange, this.#hooks, this.#lineage, next, this.#check);
       case "collect":
-        return new CollectExchange(exchange, this.#hooks, next, this.#check);
+        return new CollectExchange(exchange, this.#hooks, this.#lineage, next, this.#check);
       case "rebalance":
-        return new RebalanceExchange(exchange, this.#hooks, next, this.#check);
+        return new RebalanceExchange(exchange, this.#hooks, this.#lineage, next, this.#check);
       default:
         return unreachable(exchange.kind);
     }

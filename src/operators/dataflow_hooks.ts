@@ -33,4 +33,11 @@ export interface UserError {
   readonly error: unknown;
   /** What was lost: the bytes of the record, before it was decoded, or the value that the stage got; null: no record was. */
   readonly record: { readonly bytes: Uint8Array } | { readonly value: unknown } | null;
+  /** Event time, in microseconds; null: it has none yet. */
+  readonly time: number | null;
+  /**
+   * Which of the records it was that the source handed over: of its frames, while they are decoded, else of the batch that
+   * they became. Null: not known, as behind an exchange.
+   */
+  readonly origin: number | null;
 }

@@ -15,6 +15,7 @@ import type { PlannedExchange } from "../plan/plan.ts";
 import type { Batch } from "./batch.ts";
 import { dropRecord, moveRecord, NO_HASHES, Outbox } from "./columns.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
+import type { Lineage } from "./lineage.ts";
 import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
 
 /** Throws when a value can't travel. */
@@ -32,8 +33,8 @@ abstract class Exchange extends OperatorBase {
   #seen = 0;
   #nextCheck = 0;
 
-  constructor(exchange: PlannedExchange, hooks: DataflowHooks, next: Operator, check: CheckValue) {
-    super(exchange.id, hooks, next);
+  constructor(exchange: PlannedExchange, hooks: DataflowHooks, lineage: Lineage, next: Operator, check: CheckValue) {
+    super(exchange.id, hooks, lineage, next);
     this.index = exchange.index;
     this.#keyed = exchange.kind !== "rebalance";
     this.#check = check;
@@ -43,7 +44,10 @@ abstract class Exchange extends OperatorBase {
     this.counts.recordsIn += batch.count;
     this.prepare(batch);
     this.#checkSamples(batch);
-    if (this.hooks.workerCount > 1 && batch.count > 0) this.distribute(batch);
+    if (this.hooks.workerCount > 1) {
+      this.lineage.forget();
+      if (batch.count > 0) this.distribute(batch);
+    }
     this.counts.recordsOut += batch.count;
     this.next.receive(batch);
   }
@@ -77,7 +81,8 @@ abstract class Exchange extends OperatorBase {
         this.#check(batch.values[record]);
         this.#nextCheck += this.#nextCheck < CHECKED_FIRST ? 1 : CHECK_INTERVAL;
       } catch (error) {
-        this.userError("exchange", error, batch.values[record], batch.keys[record] ?? null);
+        this.userError("exchange", error, batch, record, batch.keys[record] ?? null);
+        this.lineage.dropped([record], batch.count);
         dropRecord(batch, record);
       }
     }
@@ -89,8 +94,8 @@ abstract class Exchange extends OperatorBase {
 export class KeyExchange extends Exchange {
   readonly #keyOf: (value: unknown) => string | Uint8Array;
 
-  constructor(exchange: PlannedExchange, hooks: DataflowHooks, next: Operator, check: CheckValue) {
-    super(exchange, hooks, next, check);
+  constructor(exchange: PlannedExchange, hooks: DataflowHooks, lineage: Lineage, next: Operator, check: CheckValue) {
+    super(exchange, hooks, lineage, next, check);
     assert(exchange.keyOf !== undefined);
     this.#keyOf = exchange.keyOf;
   }
@@ -100,6 +105,7 @@ export class KeyExchange extends Exchange {
     const { values, times, count } = batch;
     const keys: string[] = new Array(count);
     const hashes = new Uint32Array(count);
+    const refused: number[] = [];
     let at = 0;
     let i = 0;
     while (i < count) {
@@ -117,10 +123,12 @@ export class KeyExchange extends Exchange {
           at++;
         }
       } catch (error) {
-        this.userError("key", error, batch.values[i]);
+        this.userError("key", error, batch, i);
+        refused.push(i);
         i++;
       }
     }
+    this.lineage.dropped(refused, count);
     batch.keys = keys;
     batch.hashes = hashes;
     batch.count = at;
@@ -150,8 +158,8 @@ export class CollectExchange extends Exchange {
   readonly #key: string;
   readonly #hash: number;
 
-  constructor(exchange: PlannedExchange, hooks: DataflowHooks, next: Operator, check: CheckValue) {
-    super(exchange, hooks, next, check);
+  constructor(exchange: PlannedExchange, hooks: DataflowHooks, lineage: Lineage, next: Operator, check: CheckValue) {
+    super(exchange, hooks, lineage, next, check);
     assert(exchange.collectKey !== undefined);
     this.#key = exchange.collectKey;
     this.#hash = hashKey(exchange.collectKey);

@@ -11,6 +11,8 @@ interface GeneratorPosition {
   readonly phase: "new" | "running" | "ended";
   /** Of the next record, as a block of one value. */
   readonly state: Uint8Array;
+  /** Steps that were taken; left out by versions that did not count them. */
+  readonly steps?: number;
 }
 
 /** Steps one generator of one worker. When to step is somebody else's business. */
@@ -22,6 +24,11 @@ export class GeneratorRunner {
   #phase: "new" | "running" | "ended" = "new";
   /** Of the next record. */
   #state: unknown = undefined;
+  /** Steps so far; null: not known, since the saved position didn't say. */
+  #steps: number | null = 0;
+  /** Of the last `take`: steps before it, and those of it that gave no value, ascending. */
+  #before: number | null = 0;
+  #skipped: number[] = [];
 
   /** @param source The source as planned. */
   constructor(
@@ -47,12 +54,24 @@ export class GeneratorRunner {
     const values: unknown[] = [];
     if (this.#phase === "new") this.#begin();
     const { emit } = this.#definition;
-    for (let steps = 0; steps < stepCount && this.#phase === "running"; steps++) {
+    this.#before = this.#steps;
+    this.#skipped = [];
+    let steps = 0;
+    for (; steps < stepCount && this.#phase === "running"; steps++) {
       if (emit === undefined) values.push(this.#state);
-      else this.#emit(emit, values);
+      else if (!this.#emit(emit, values, steps)) this.#skipped.push(steps);
       this.#step();
     }
+    if (this.#steps !== null) this.#steps += steps;
     return values;
+  }
+
+  /** The step, from 0, that gave this value of the last `take`; null: not known. */
+  stepOf(value: number): number | null {
+    if (this.#before === null) return null;
+    let step = value;
+    for (const index of this.#skipped) if (index <= step) step++;
+    return this.#before + step;
   }
 
   /**
@@ -69,13 +88,14 @@ export class GeneratorRunner {
       const message = `Cannot save where generator "${this.#id}" stands: ${error.message}`;
       throw new ValueError(error.code, error.path, 0, message);
     }
-    const position: GeneratorPosition = { version: 1, phase: this.#phase, state: out.take() };
+    const steps = this.#steps === null ? {} : { steps: this.#steps };
+    const position: GeneratorPosition = { version: 1, phase: this.#phase, state: out.take(), ...steps };
     return position;
   }
 
   /** @throws {ResilienceError} `position_invalid`. */
   restore(position: unknown): void {
-    const { version, phase, state } = (position ?? {}) as Partial<GeneratorPosition>;
+    const { version, phase, state, steps } = (position ?? {}) as Partial<GeneratorPosition>;
     const whole = version === 1 && (phase === "new" || phase === "running" || phase === "ended");
     if (!whole || !(state instanceof Uint8Array)) {
       throw new ResilienceError(
@@ -85,6 +105,7 @@ export class GeneratorRunner {
     }
     this.#phase = phase;
     this.#state = decodeValues(state, 0, state.length, 1)[0];
+    this.#steps = Number.isSafeInteger(steps) ? (steps as number) : null;
   }
 
   #begin(): void {
@@ -97,13 +118,17 @@ export class GeneratorRunner {
     }
   }
 
-  #emit(emit: (state: unknown) => unknown, values: unknown[]): void {
+  /** @param step Of this `take`. @returns Was there a value? */
+  #emit(emit: (state: unknown) => unknown, values: unknown[], step: number): boolean {
     try {
       const value = emit(this.#state);
       if (value instanceof Promise) throw refusePromise("emit", value);
-      if (value !== undefined) values.push(value);
+      if (value === undefined) return false;
+      values.push(value);
+      return true;
     } catch (error) {
-      this.#report("emit", error);
+      this.#report("emit", error, this.#before === null ? null : this.#before + step);
+      return false;
     }
   }
 
@@ -133,7 +158,8 @@ export class GeneratorRunner {
     this.#report(during, error);
   }
 
-  #report(during: string, error: unknown): void {
-    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record: null });
+  /** @param origin The step, where it is known and matters. */
+  #report(during: string, error: unknown, origin: number | null = null): void {
+    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record: null, time: null, origin });
   }
 }

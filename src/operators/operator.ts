@@ -2,6 +2,7 @@ import { AssertionError } from "../base/assert.ts";
 import type { KeyGroup } from "../base/ids.ts";
 import type { Batch } from "./batch.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
+import type { Lineage } from "./lineage.ts";
 
 /** A place that takes batches: a stage, an exchange, the sinks. It calls what comes behind it before it returns. */
 export interface Operator {
@@ -24,26 +25,34 @@ export abstract class OperatorBase implements Operator {
   readonly id: string;
   protected readonly hooks: DataflowHooks;
   protected readonly next: Operator;
+  protected readonly lineage: Lineage;
 
-  constructor(id: string, hooks: DataflowHooks, next: Operator) {
+  constructor(id: string, hooks: DataflowHooks, lineage: Lineage, next: Operator) {
     this.id = id;
     this.hooks = hooks;
+    this.lineage = lineage;
     this.next = next;
   }
 
   abstract receive(batch: Batch): void;
 
+  /** Number `record` of the batch, as it was when the batch came in, is lost. */
   protected userError(
     during: string,
     error: unknown,
-    value: unknown,
+    { values, times }: Batch,
+    record: number,
     key: string | null = null,
     keyGroup: KeyGroup | null = null,
   ): void {
     // Ours, not the author's: that ends the process.
     if (error instanceof AssertionError) throw error;
     this.counts.errors++;
-    this.hooks.userError({ stage: this.id, during, key, keyGroup, error, record: { value } });
+    const [time, origin] = [times[record] ?? null, this.lineage.originOf(record)];
+    this.hooks.userError({
+      ...{ stage: this.id, during, key, keyGroup, error, time, origin },
+      record: { value: values[record] },
+    });
   }
 }
 

@@ -17,7 +17,7 @@ const NO_BYTES = new Uint8Array(0);
 /**
  * Encodes the batch. A record whose encoder throws, or returns neither text nor bytes, is reported and left out.
  *
- * @param sink The sink as planned; its id goes into errors.
+ * @param sink The sink as planned; its id goes into errors. Their `origin` is the record's index in this batch.
  * @returns Bytes of their own, which the caller may keep; `ends` has one entry for each record that is in them.
  */
 export function encodeSinkBatch(
@@ -43,8 +43,9 @@ export function encodeSinkBatch(
         else throw new TypeError(`encode returned ${showType(record)}: return a text or a Uint8Array`);
       }
     } catch (error) {
-      const record = { value: batch.values[i] };
-      userError({ stage: sink.id, during: "encode", key: batch.keys[i] ?? null, keyGroup: null, error, record });
+      const [record, time, origin] = [{ value: batch.values[i] }, batch.times[i] ?? null, i];
+      const key = batch.keys[i] ?? null;
+      userError({ stage: sink.id, during: "encode", key, keyGroup: null, error, record, time, origin });
       i++;
     }
   }

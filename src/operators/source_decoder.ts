@@ -25,6 +25,9 @@ export class SourceDecoder {
   readonly #userError: (error: UserError) => void;
   readonly #payload = new Payload();
   readonly #batches: SourceBatches;
+  /** Of the last call: frames that became no value, and values that have no event time; ascending. */
+  #skippedFrames: number[] = [];
+  #skippedValues: number[] = [];
 
   /** @param source The source as planned. */
   constructor(
@@ -43,13 +46,25 @@ export class SourceDecoder {
    * @param arrivalMs Wall clock: the event time of records that have none of their own.
    */
   decode(bytes: Uint8Array, frames: Frames, arrivalMs: number): Batch {
-    const values = this.#decodeBatch(bytes, frames) ?? this.#decodeEach(bytes, frames);
-    const { eventTime } = this.#definition;
-    if (eventTime === undefined) return this.#batches.byArrival(values, arrivalMs);
-    return this.#batches.byEventTime(values, this.#takeTimes(eventTime, values), arrivalMs);
+    this.#skippedFrames = [];
+    const values = this.#decodeBatch(bytes, frames) ?? this.#decodeEach(bytes, frames, arrivalMs);
+    return this.toBatch(values, arrivalMs);
   }
 
-  #decodeEach(bytes: Uint8Array, { count, starts, ends }: Frames): unknown[] {
+  /** A batch of values that are decoded already. */
+  toBatch(values: unknown[], arrivalMs: number): Batch {
+    this.#skippedValues = [];
+    const { eventTime } = this.#definition;
+    if (eventTime === undefined) return this.#batches.byArrival(values, arrivalMs);
+    return this.#batches.byEventTime(values, this.#takeTimes(eventTime, values, arrivalMs), arrivalMs);
+  }
+
+  /** Which frame of the last `decode` this record of its batch was. */
+  frameOf(record: number): number {
+    return behind(this.#skippedFrames, behind(this.#skippedValues, record));
+  }
+
+  #decodeEach(bytes: Uint8Array, { count, starts, ends }: Frames, arrivalMs: number): unknown[] {
     const { decode } = this.#definition;
     const payload = this.#payload;
     payload.openChunk(bytes);
@@ -60,12 +75,16 @@ export class SourceDecoder {
         for (; i < count; i++) {
           payload.openRecord(starts[i]!, ends[i]!);
           const value = decode(payload);
-          if (value === undefined) continue;
+          if (value === undefined) {
+            this.#skippedFrames.push(i);
+            continue;
+          }
           if (value instanceof Promise) throw refusePromise("decode", value);
           values.push(value);
         }
       } catch (error) {
-        this.#report("decode", error, { bytes: bytes.slice(starts[i]!, ends[i]!) });
+        this.#skippedFrames.push(i);
+        this.#report("decode", error, { bytes: bytes.slice(starts[i]!, ends[i]!) }, arrivalMs, i);
         i++;
       }
     }
@@ -80,14 +99,19 @@ export class SourceDecoder {
       const values: unknown = decodeBatch(bytes, frames);
       if (values instanceof Promise) throw refusePromise("decodeBatch", values);
       if (!Array.isArray(values)) return null;
-      return values.length === frames.count ? values.filter((value) => value !== undefined) : null;
+      if (values.length !== frames.count) return null;
+      const decoded = values.filter((value) => value !== undefined);
+      if (decoded.length < values.length) {
+        for (let i = 0; i < values.length; i++) if (values[i] === undefined) this.#skippedFrames.push(i);
+      }
+      return decoded;
     } catch {
       return null;
     }
   }
 
   /** The event time of each value; takes those out whose event time can't be had. */
-  #takeTimes(eventTime: (value: unknown) => number, values: unknown[]): Float64Array {
+  #takeTimes(eventTime: (value: unknown) => number, values: unknown[], arrivalMs: number): Float64Array {
     const times = new Float64Array(values.length);
     let at = 0;
     let i = 0;
@@ -101,7 +125,8 @@ export class SourceDecoder {
           at++;
         }
       } catch (error) {
-        this.#report("event_time", error, { value: values[i] });
+        this.#report("event_time", error, { value: values[i] }, arrivalMs, behind(this.#skippedFrames, i));
+        this.#skippedValues.push(i);
         i++;
       }
     }
@@ -109,7 +134,19 @@ export class SourceDecoder {
     return times;
   }
 
-  #report(during: string, error: unknown, record: UserError["record"]): void {
-    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record });
+  /** Of a record that has no event time yet, it's when it arrived. */
+  #report(during: string, error: unknown, record: UserError["record"], arrivalMs: number, origin: number): void {
+    const time = Math.trunc(arrivalMs * 1000);
+    this.#userError({ stage: this.#id, during, key: null, keyGroup: null, error, record, time, origin });
   }
+}
+
+/** Where number `at` was before those at `skipped` (ascending) were taken out. */
+function behind(skipped: readonly number[], at: number): number {
+  let origin = at;
+  for (const index of skipped) {
+    if (index > origin) break;
+    origin++;
+  }
+  return origin;
 }

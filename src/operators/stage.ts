@@ -15,6 +15,7 @@ import { KeyedState } from "../state/keyed_state.ts";
 import type { Batch } from "./batch.ts";
 import { gather } from "./columns.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
+import type { Lineage } from "./lineage.ts";
 import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
 
 abstract class Stage extends OperatorBase {
@@ -23,8 +24,13 @@ abstract class Stage extends OperatorBase {
   protected origins: Uint32Array = new Uint32Array(0);
   readonly #keyed: boolean;
 
-  constructor(stage: { index: number; id: string; keyed: boolean }, hooks: DataflowHooks, next: Operator) {
-    super(stage.id, hooks, next);
+  constructor(
+    stage: { index: number; id: string; keyed: boolean },
+    hooks: DataflowHooks,
+    lineage: Lineage,
+    next: Operator,
+  ) {
+    super(stage.id, hooks, lineage, next);
     this.index = stage.index;
     this.#keyed = stage.keyed;
   }
@@ -66,7 +72,10 @@ abstract class Stage extends OperatorBase {
 
   protected finish(batch: Batch, outputs: unknown[], count: number, rearranged: boolean): number {
     batch.values = outputs;
-    if (rearranged || count !== batch.count) gather(batch, this.origins, count, this.#keyed);
+    if (rearranged || count !== batch.count) {
+      gather(batch, this.origins, count, this.#keyed);
+      this.lineage.moved(this.origins);
+    }
     return count;
   }
 }
@@ -74,8 +83,8 @@ abstract class Stage extends OperatorBase {
 export class StatelessStage extends Stage {
   readonly #apply: (value: unknown) => unknown;
 
-  constructor(stage: PlannedStatelessStage, hooks: DataflowHooks, next: Operator) {
-    super(stage, hooks, next);
+  constructor(stage: PlannedStatelessStage, hooks: DataflowHooks, lineage: Lineage, next: Operator) {
+    super(stage, hooks, lineage, next);
     this.#apply = stage.apply;
   }
 
@@ -104,7 +113,7 @@ export class StatelessStage extends Stage {
           at++;
         }
       } catch (error) {
-        this.userError("apply", error, values[i], batch.keys[i] ?? null);
+        this.userError("apply", error, batch, i, batch.keys[i] ?? null);
         i++;
       }
     }
@@ -124,8 +133,8 @@ export class StatefulStage extends Stage {
   readonly #context = new RecordContext();
   readonly #keyGroupCount: number;
 
-  constructor(stage: PlannedStatefulStage, hooks: DataflowHooks, next: Operator) {
-    super(stage, hooks, next);
+  constructor(stage: PlannedStatefulStage, hooks: DataflowHooks, lineage: Lineage, next: Operator) {
+    super(stage, hooks, lineage, next);
     this.#definition = stage.definition;
     this.stateVersion = stage.definition.version ?? 1;
     this.migrate = stage.definition.migrate ?? null;
@@ -149,7 +158,7 @@ export class StatefulStage extends Stage {
         for (; i < count; i++) {
           const key = keys[i]!;
           const hash = hashes[i]!;
-          const held = state.get(hash, key) ?? this.#begin(hash, key, values[i]);
+          const held = state.get(hash, key) ?? this.#begin(hash, key, batch, i);
           if (held === undefined) continue;
           context.record = i;
           const result = definition.apply(values[i], held, context);
@@ -167,7 +176,7 @@ export class StatefulStage extends Stage {
           at++;
         }
       } catch (error) {
-        this.userError("apply", error, values[i], keys[i]!, keyGroupOf(hashes[i]!, this.#keyGroupCount));
+        this.userError("apply", error, batch, i, keys[i]!, keyGroupOf(hashes[i]!, this.#keyGroupCount));
         i++;
       }
     }
@@ -176,7 +185,7 @@ export class StatefulStage extends Stage {
   }
 
   /** The first state of a key; `undefined`, after a report, where there's none to be had: the next record tries again. */
-  #begin(hash: number, key: string, value: unknown): object | undefined {
+  #begin(hash: number, key: string, batch: Batch, record: number): object | undefined {
     try {
       const begun: unknown = this.#definition.initial(key);
       if (begun instanceof Promise) throw refusePromise("initial", begun);
@@ -186,7 +195,7 @@ export class StatefulStage extends Stage {
       this.state.add(hash, key, begun);
       return begun;
     } catch (error) {
-      this.userError("initial", error, value, key, keyGroupOf(hash, this.#keyGroupCount));
+      this.userError("initial", error, batch, record, key, keyGroupOf(hash, this.#keyGroupCount));
       return undefined;
     }
   }

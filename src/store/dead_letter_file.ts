@@ -5,9 +5,11 @@
 //   header | 0 to 3 "TMDL" | 4, 5 format version | 6, 7 zero |
 //   letter | u32 length of the body | u32 CRC-32C of the body | body: one `DeadLetter` as a block of values |
 //
-// Integers are big-endian.
+// Integers are big-endian. Version 2 has `time`, `place` and `head`, which are null in a letter of version 1; a file that was
+// begun as version 1 goes on with letters of version 2, which readers of version 1 read as well.
 
 import type { ByteWriter } from "../wire/byte_writer.ts";
+import { type RecordPlace, readPlace } from "../wire/record_place.ts";
 import { decodeValues, encodeValues, ValueError } from "../wire/values.ts";
 import { crc32c } from "./crc32c.ts";
 
@@ -15,8 +17,10 @@ export interface DeadLetter {
   /** Milliseconds since the Unix epoch. */
   readonly atMs: number;
   readonly worker: string;
-  /** Whose record it was, while that is known: up to its decoder. */
+  /** Whose record it was; null: not known, as behind an exchange between several workers. */
   readonly source: string | null;
+  /** Where it was in its source; null: not known. */
+  readonly place: RecordPlace | null;
   /** How the source's records are framed on a TCP connection; null: not known, or not framed. */
   readonly framing: { readonly headerBytes: number; readonly littleEndian: boolean } | null;
   /** Operator id. */
@@ -24,10 +28,14 @@ export interface DeadLetter {
   /** `decode`, `apply`, `encode`, ... */
   readonly during: string;
   readonly key: string | null;
+  /** Event time in microseconds, or, of a record that was not decoded, when it arrived; null: not known. */
+  readonly time: number | null;
   /** What was thrown, in words. */
   readonly error: string;
   /** The record as it came; null: it was decoded already. */
   readonly bytes: Uint8Array | null;
+  /** What stood before it in the message of a connector program: tag, stream, ids, key; null: there was none. */
+  readonly head: Uint8Array | null;
   /** The record as the stage got it; undefined: it was not decoded yet, or can't be kept (`unfit`). */
   readonly value: unknown;
   /** Why the value is not here; null: it is, or there is none. */
@@ -35,7 +43,7 @@ export interface DeadLetter {
 }
 
 const MARK = 0x544d444c; // "TMDL"
-const VERSION = 1;
+const VERSION = 2;
 export const DEAD_LETTERS_HEADER_BYTES = 8;
 const LETTER_HEADER_BYTES = 8;
 /** Larger records are kept without what they hold. */
@@ -60,7 +68,8 @@ export function encodeDeadLettersHeader(out: ByteWriter): void {
 /** Appends one letter. What can't be kept of it is left out, and said in it. */
 export function encodeDeadLetter(out: ByteWriter, letter: DeadLetter): void {
   const start = out.length;
-  for (const attempt of [letter, { ...letter, value: undefined }, { ...letter, value: undefined, bytes: null }]) {
+  const bare = { ...letter, value: undefined, bytes: null, head: null };
+  for (const attempt of [letter, { ...letter, value: undefined }, bare]) {
     out.length = start;
     out.u32(0);
     out.u32(0);
@@ -94,7 +103,9 @@ export function checkDeadLettersHeader(bytes: Uint8Array): string | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(0) !== MARK) return "it does not begin like a file of dead letters";
   const version = view.getUint16(4);
-  return version === VERSION ? null : `it has format version ${version}, and this tammar reads version ${VERSION}`;
+  return version === 1 || version === VERSION
+    ? null
+    : `it has format version ${version}, and this tammar reads versions 1 and ${VERSION}`;
 }
 
 /** Reads the letter at the beginning of `bytes`. */
@@ -118,16 +129,19 @@ export function decodeDeadLetter(bytes: Uint8Array): ReadLetter {
 function readLetter(value: unknown): DeadLetter {
   const fields = (typeof value === "object" && value !== null ? value : {}) as Record<string, unknown>;
   const { atMs, worker, source, framing, stage, during, key, error, bytes, unfit } = fields;
+  const { time = null, place = null, head = null } = fields;
   const isText = (field: unknown) => typeof field === "string";
   const isTextOrNull = (field: unknown) => field === null || isText(field);
   const isWhole =
     typeof atMs === "number" &&
     [worker, stage, during, error].every(isText) &&
     [source, key, unfit].every(isTextOrNull) &&
-    (bytes === null || bytes instanceof Uint8Array) &&
+    [bytes, head].every((field) => field === null || field instanceof Uint8Array) &&
+    (time === null || typeof time === "number") &&
+    (place === null || readPlace(place) !== null) &&
     (framing === null || isFraming(framing));
   if (!isWhole) throw new Error("a field is missing, or of another type");
-  return fields as unknown as DeadLetter;
+  return { ...fields, time, place, head } as unknown as DeadLetter;
 }
 
 function isFraming(value: unknown): boolean {

@@ -12,6 +12,7 @@
  */
 
 import type { ErrorPolicy } from "../api/graph.ts";
+import type { Frames } from "../api/tcp_source.ts";
 import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ConfigError, EnvironmentError, UserCodeError } from "../base/errors.ts";
@@ -36,8 +37,10 @@ import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
 import type { DeadLetter } from "../store/dead_letter_file.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
+import { MESSAGE_AT } from "../wire/connector.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
+import { type LocateRecord, placeText, type RecordPlace } from "../wire/record_place.ts";
 import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
@@ -110,6 +113,14 @@ interface Input {
   readonly connector: SourceConnector;
 }
 
+/** Where records come from that are being taken in. */
+interface Reading {
+  readonly source: string;
+  /** Of a record by its index among those that the source handed over. */
+  readonly locate: LocateRecord;
+  readonly headOf: ((record: number) => Uint8Array) | null;
+}
+
 interface Drain {
   readonly peers: Set<WorkerName>;
   readonly cancelDeadline: () => void;
@@ -137,6 +148,8 @@ export class DataflowShell {
   #ingressMs: Millis = 0;
   /** Sources stand still: for a cut, or while the cluster recovers. */
   #still = false;
+  /** Null: nothing is taken in at this moment, or it comes from another worker. */
+  #reading: Reading | null = null;
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
   /** Set once the folder and the cluster are known; null: what user code refuses is only counted. */
@@ -427,17 +440,27 @@ export class DataflowShell {
     const { config, runtime, log, turn, meter } = this.#options;
     const { definition, index, name } = planned;
     const batches = new SourceBatches(index);
-    const userError = (error: UserError) => this.#userError(error, name);
+    const userError = (error: UserError) => this.#userError(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
     const connectionsMax = definition.kind === "tcp" ? definition.connectionsMax : undefined;
     const input = config.inputs.get(name);
-    const frames = (bytes: Uint8Array, starts: Uint32Array, ends: Uint32Array, count: number): void => {
+    const take = (
+      bytes: Uint8Array,
+      { count, starts, ends }: Frames,
+      locate: LocateRecord,
+      headOf: Reading["headOf"],
+    ): void => {
       const before = runtime.clock.monotonicMs();
+      this.#reading = { source: name, locate, headOf };
       const batch = decoder!.decode(bytes, { count, starts, ends }, this.#wallClock.nowMs());
       meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
       meter.ingested(index, count);
-      this.#fromSource(planned, batch);
+      this.#fromSource(planned, batch, {
+        source: name,
+        locate: (record) => locate(decoder!.frameOf(record)),
+        headOf: null,
+      });
     };
     return makeSource(definition, {
       runtime,
@@ -452,16 +475,30 @@ export class DataflowShell {
         new GeneratorRunner(
           { name, definition: generator },
           { worker: config.name, workers: this.#members.length },
-          userError,
+          // What its functions throw, they throw before anything is handed over.
+          (error) => {
+            const step = error.origin;
+            const locate = (): RecordPlace | null => (step === null ? null : { kind: "generator", step });
+            this.#reading = { source: name, locate, headOf: null };
+            userError(error);
+            this.#reading = null;
+          },
         ),
-      values: (values) => {
+      values: (values, locate) => {
         meter.ingested(index, values.length);
-        this.#fromSource(planned, batches.byArrival(values, this.#wallClock.nowMs()));
+        const batch = batches.byArrival(values, this.#wallClock.nowMs());
+        this.#fromSource(planned, batch, { source: name, locate, headOf: null });
       },
-      frames,
+      frames: (bytes, starts, ends, count, locate) => take(bytes, { count, starts, ends }, locate, null),
       messages: (message, bytes, { count, frames: places, starts, ends }) => {
         message.openChunk(bytes, places);
-        frames(bytes, starts, ends, count);
+        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        const idAt = (at: number) => view.getBigUint64(at).toString();
+        const locate = (record: number): RecordPlace => {
+          const at = places[record]!;
+          return { kind: "connector", stream: idAt(at + MESSAGE_AT.stream), message: idAt(at + MESSAGE_AT.id) };
+        };
+        take(bytes, { count, starts, ends }, locate, (record) => bytes.slice(places[record], starts[record]));
       },
       ...(input?.connector === undefined ? {} : { terms: input.connector }),
       checkpoints: config.checkpoints.intervalMs !== null,
@@ -491,9 +528,11 @@ export class DataflowShell {
     });
   }
 
-  #fromSource(planned: PlannedSource, batch: Batch): void {
+  #fromSource(planned: PlannedSource, batch: Batch, reading: Reading): void {
     this.#ingressMs = batch.arrivalMs;
+    this.#reading = reading;
     this.#dataflow!.fromSource(planned.index, batch);
+    this.#reading = null;
   }
 
   #takeIn(exchange: number): void {
@@ -563,6 +602,8 @@ export class DataflowShell {
         keyGroup: null,
         error: why,
         record,
+        time: columns.times[0] ?? null,
+        origin: null,
       });
     }
     const half = count >>> 1;
@@ -572,7 +613,9 @@ export class DataflowShell {
 
   #writeSink(sink: number, batch: Batch): void {
     const planned = this.#options.plan.sinks[sink]!;
-    const records = encodeSinkBatch(planned, batch, (error) => this.#userError(error));
+    const records = encodeSinkBatch(planned, batch, (error) =>
+      this.#userError({ ...error, origin: this.#dataflow!.originOf(error.origin!) }),
+    );
     this.#sinks[sink]!.write(records);
     const { meter } = this.#options;
     meter.finished(batch.pipeline, batch.count, this.#nanosSince(batch.arrivalMs));
@@ -709,37 +752,48 @@ export class DataflowShell {
     drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }
 
-  /** @param source Whose records they were, where there is one. */
-  #userError(error: UserError, source: string | null = null): void {
+  #userError(error: UserError): void {
     this.userErrors++;
+    const whence = this.#whence(error);
     const what = error.error instanceof Error ? `${error.error.name}: ${error.error.message}` : String(error.error);
     const key = error.key === null ? "" : `, key "${printable(error.key, 64)}"`;
     const policy = this.#errorPolicies.get(error.stage) ?? "dead_letter";
-    const threw = `${error.stage}: user code threw in ${error.during}${key}: ${printable(what)}`;
+    const threw = `${error.stage}: user code threw in ${error.during}${key}, ${whenceText(whence)}: ${printable(what)}`;
     if (policy === "fail") {
       const remedy = "the stage's onError is fail, so the worker ends: correct the code, or choose another onError";
       throw new UserCodeError("user_code_failed", `${threw}; ${remedy}`);
     }
-    const isKept = policy === "dead_letter" && this.#bury(error, source, what);
+    const isKept = policy === "dead_letter" && this.#bury(error, whence, what);
     const text = `${threw}; the record was ${isKept ? "put among the dead letters" : "dropped"}`;
-    const marker = error.during === "decode" ? `Unable to decode message at ${source} source; ` : "";
+    const marker = error.during === "decode" ? `Unable to decode message at ${whence.source} source; ` : "";
     this.#options.log.error(`user_error_${error.during}`, `${marker}${text}`);
   }
 
+  #whence({ origin }: UserError): Whence {
+    const reading = this.#reading;
+    if (reading === null || origin === null) return NOWHERE;
+    const { source, locate, headOf } = reading;
+    return { source, place: locate(origin), head: headOf === null ? null : headOf(origin) };
+  }
+
   /** @returns Is it among the dead letters? */
-  #bury({ stage, during, key, record }: UserError, source: string | null, what: string): boolean {
+  #bury({ stage, during, key, time, record }: UserError, whence: Whence, what: string): boolean {
     if (this.deadLetters === null || record === null) return false;
-    const planned = source === null ? undefined : this.#options.plan.sources.find(({ name }) => name === source);
+    const isRaw = "bytes" in record;
+    const planned = isRaw ? this.#options.plan.sources.find(({ name }) => name === whence.source) : undefined;
     return this.deadLetters.add({
       atMs: this.#options.runtime.clock.wallMs(),
       worker: this.#options.config.name,
-      source,
+      source: whence.source,
+      place: whence.place,
       framing: framingOf(planned),
       stage,
       during,
       key,
+      time,
       error: what.slice(0, ERROR_TEXT_MAX),
-      bytes: "bytes" in record ? record.bytes : null,
+      bytes: isRaw ? record.bytes : null,
+      head: isRaw ? whence.head : null,
       value: "value" in record ? record.value : undefined,
       unfit: null,
     });
@@ -749,6 +803,16 @@ export class DataflowShell {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
+}
+
+/** Where a record comes from, as far as it is known. */
+type Whence = Pick<DeadLetter, "source" | "place" | "head">;
+
+const NOWHERE: Whence = { source: null, place: null, head: null };
+
+function whenceText({ source, place }: Whence): string {
+  if (source === null) return "source not known behind an exchange";
+  return place === null ? `source ${source}` : `source ${source}, ${printable(placeText(place))}`;
 }
 
 /** Of what a dead letter says was thrown. */

@@ -720,6 +720,7 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
     const out = new ByteWriter();
     encodeDeadLettersHeader(out);
     const letter = {
+      ...{ place: null, time: null, head: null },
       atMs: 0,
       worker: "w1",
       source: "words",
@@ -730,7 +731,8 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
     };
     const framing = { headerBytes: 2, littleEndian: true };
     const bytes = new TextEncoder().encode("hello");
-    encodeDeadLetter(out, { ...letter, framing, stage: "words/decode", bytes, value: undefined });
+    const place = { kind: "tcp", peer: "127.0.0.1:9", frame: 3, byte: 21 } as const;
+    encodeDeadLetter(out, { ...letter, place, framing, stage: "words/decode", bytes, value: undefined });
     const value = { n: 7n };
     encodeDeadLetter(out, { ...letter, source: null, framing: null, stage: "words/x", key: "k", bytes: null, value });
     encodeDeadLetter(out, { ...letter, framing: null, stage: "words/x", bytes: null, value: { f: () => {} } });
@@ -741,9 +743,9 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
     assert.equal(listed.status, 0, listed.err);
     assert.equal(
       listed.out,
-      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello; can be sent again\n" +
-        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}; can only be listed: it was decoded already\n' +
-        "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried; can only be listed\n" +
+      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello; from source words, frame 3 (at byte 21) of the connection from 127.0.0.1:9; can be sent again\n" +
+        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}; from a source that is not known (behind an exchange); can only be listed: it was decoded already\n' +
+        "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried; from source words; can only be listed\n" +
         "3 dead letters\n",
     );
     const json = (await run(".", "--json", "--source", "words")).out

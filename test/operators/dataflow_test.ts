@@ -137,7 +137,7 @@ test("a throw of apply is told with key and key group; what it changed stays cha
   const keyGroup = keyGroupOf(hashKey("Rex"), 1024);
   assert.equal(worker!.errors.length, 1);
   const { error, record, ...rest } = worker!.errors[0]!;
-  assert.deepEqual(rest, { stage: "s/count", during: "apply", key: "Rex", keyGroup });
+  assert.deepEqual(rest, { stage: "s/count", during: "apply", key: "Rex", keyGroup, time: 0, origin: 1 });
   assert.deepEqual(record, { value: { user: "Rex", bad: true } });
   assert.equal((error as Error).message, "half way");
 });

@@ -142,6 +142,15 @@ test("each record that is refused is among the dead letters once, whoever loses 
         5: ["numbers/count", "apply", "Error: no 5"],
       }[numberOf(letter) % 10]!;
       assert.deepEqual([letter.stage, letter.during, letter.error], [stage, during, error]);
+      // Behind the exchange its source is known only where there is nobody else to send to.
+      const isKnown = stage !== "numbers/count" || workers === 1;
+      assert.equal(letter.source, isKnown ? "numbers" : null);
+      const input = new TextDecoder().decode(made.machines.get(letter.worker)!.disk.peek(INPUT)!);
+      const place = isKnown
+        ? { kind: "file", file: INPUT, byte: `\n${input}`.indexOf(`\n${numberOf(letter)}\n`) }
+        : null;
+      assert.deepEqual(letter.place, place);
+      assert.ok(letter.time !== null && Math.abs(letter.time - letter.atMs * 1000) < 60e6);
     }
   }
 });
@@ -181,8 +190,61 @@ test("a stage that skips keeps nothing of what it refuses, and one that fails en
   assert.equal(worker.error.exitStatus, 21);
   assert.match(
     worker.error.message,
-    /^numbers\/double: user code threw in apply: Error: no 3; the stage's onError is fail/,
+    /^numbers\/double: user code threw in apply, source numbers, \/data\/in\.txt at byte 2: Error: no 3; the stage's onError is fail/,
   );
+});
+
+test("where a record came from is known behind stages that give more records, or fewer", async () => {
+  const app = () =>
+    application("Places", () =>
+      source(
+        "numbers",
+        fileSource({
+          path: INPUT,
+          framing: lines,
+          decode: (payload) => (payload.text() === "" ? undefined : Number(payload.text())),
+        }),
+      )
+        .to("even", (number) => (number % 2 === 0 ? number : undefined))
+        .to("twice", (number) => [number, number + 1])
+        .to("picky", (number) => {
+          if (number === 7 || number === 10) throw new Error("no");
+          return number;
+        })
+        .keyBy((number) => {
+          if (number === 12) throw new Error("no key");
+          return String(number);
+        })
+        .to("last", (number) => {
+          if (number === 13) throw new Error("never");
+          return number;
+        })
+        .toSink(
+          fileSink({
+            directory: OUTPUT,
+            encode: (number) => {
+              if (number === 15) throw new Error("no text");
+              return `${number}\n`;
+            },
+          }),
+        ),
+    );
+  const made = cluster(15, 1, app);
+  const text = "1\n\n4\n6\n\n10\n11\n12\n\n\n14\n";
+  made.machines.get("initializer")!.disk.put(INPUT, text);
+  const worker = made.start("initializer");
+  assert.ok(await made.working());
+  await made.world.runFor(500);
+  const found = lettersOf(made, "initializer").map(({ stage, value, place }) => [stage, value, place]);
+  const at = (number: number) => ({ kind: "file", file: INPUT, byte: `\n${text}`.indexOf(`\n${number}\n`) });
+  assert.deepEqual(found, [
+    ["numbers/picky", 7, at(6)],
+    ["numbers/picky", 10, at(10)],
+    ["numbers/key by before last", 12, at(12)],
+    ["numbers/last", 13, at(12)],
+    ["numbers/sink files", 15, at(14)],
+  ]);
+  assert.ok(worker.said('key "13", source numbers, /data/in.txt at byte 14: Error: never'));
 });
 
 test("without checkpoints dead letters are kept as well, behind those of an earlier process", async () => {

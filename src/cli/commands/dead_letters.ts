@@ -5,6 +5,7 @@ import type { DeadLetter } from "../../store/dead_letter_file.ts";
 import { findDeadLetters, readDeadLetters } from "../../store/dead_letters_read.ts";
 import { jsonOfValue } from "../../store/value_json.ts";
 import { encodeFrame } from "../../wire/frame.ts";
+import { placeText } from "../../wire/record_place.ts";
 import { connectReason } from "../external_client.ts";
 import { normalize } from "../module_loader.ts";
 import { addressOf, addressText, isGiven, type OptionSpec, refuseUnknown, textOf } from "../options.ts";
@@ -114,13 +115,22 @@ function line(letter: DeadLetter): string {
       : unfit !== null
         ? `no record: ${printable(unfit)}`
         : printable(jsonText(jsonOfValue(value)), SHOWN_MAX);
+  const from = `; from ${whence(letter)}`;
   const why = whyNot(letter);
   const resend = why === null ? "can be sent again" : `can only be listed${unfit === null ? `: ${why}` : ""}`;
-  return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}; ${resend}\n`;
+  return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}${from}; ${resend}\n`;
+}
+
+/** Where it comes from, in words. */
+function whence({ source, place }: DeadLetter): string {
+  if (source === null) return "a source that is not known (behind an exchange)";
+  return place === null
+    ? `source ${printable(source, 200)}`
+    : `source ${printable(source, 200)}, ${printable(placeText(place), 400)}`;
 }
 
 function json(whole: DeadLetter): string {
-  const { bytes, value, ...letter } = whole;
+  const { bytes, head: _, value, ...letter } = whole;
   const why = whyNot(whole);
   const base64 = bytes === null ? null : base64Of(bytes);
   const shown = bytes !== null || letter.unfit !== null ? {} : { value: jsonOfValue(value) };
