@@ -36,8 +36,6 @@ export type ControlMessage =
       readonly keyGroupCount: number;
       /** Initializer first, the others sorted by name: the order of owners. */
       readonly members: readonly MemberAddress[];
-      /** Are checkpoints taken? All workers must have been started the same way. */
-      readonly checkpoints: boolean;
     }
   /** A worker to the initializer: `form` is durable here. */
   | { readonly kind: "form_saved" }

@@ -53,7 +53,6 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
         routingVersion: whole(fields, "routingVersion", 1, Number.MAX_SAFE_INTEGER),
         keyGroupCount: whole(fields, "keyGroupCount", 1, 65_536),
         members: list(fields, "members", member),
-        checkpoints: flag(fields, "checkpoints"),
       };
     case "form_saved":
     case "formed":

@@ -3,7 +3,7 @@
 //
 //   u32 length (at most 1,024) | "TMR1" | u8 kind | u16 protocol version | u8 channel | 16 cluster id
 //   | str16 build id | str16 application fingerprint | str16 application name | str16 worker name
-//   | u32 generation | 16 incarnation | u32 start number | what belongs to the kind
+//   | u32 generation | 16 incarnation | u32 start number | u8 checkpoints: 1 on, 0 off | what belongs to the kind
 
 import { assert, unreachable } from "../base/assert.ts";
 import { ProtocolError } from "../base/errors.ts";
@@ -12,7 +12,7 @@ import { ByteReader, decodeUtf8 } from "./byte_reader.ts";
 import { ByteWriter } from "./byte_writer.ts";
 
 /** Version of the control and data channels. Any change to their bytes changes it. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** Largest payload of a handshake frame, in bytes. */
 export const HANDSHAKE_LENGTH_MAX = 1024;
@@ -48,6 +48,8 @@ export interface Identity {
   readonly incarnation: string;
   /** Counts the starts of one incarnation, from 1. */
   readonly startNumber: number;
+  /** Does it take checkpoints? All workers of a cluster do, or none. */
+  readonly checkpoints: boolean;
 }
 
 /** From the side that dialled. */
@@ -99,6 +101,7 @@ export function encodeHandshake(message: Handshake): Uint8Array<ArrayBuffer> {
   out.u32(message.generation);
   writeId(out, message.incarnation);
   out.u32(message.startNumber);
+  out.u8(message.checkpoints ? 1 : 0);
   switch (message.kind) {
     case "hello":
       out.u16(message.controlPort);
@@ -154,6 +157,7 @@ export function decodeHandshake(bytes: Uint8Array): Handshake {
     generation: reader.u32(),
     incarnation: bytesToHex(reader.bytes(ID_BYTES)),
     startNumber: reader.u32(),
+    checkpoints: readFlag(reader, "checkpoints"),
   };
   switch (kind) {
     case "hello": {
@@ -179,6 +183,7 @@ export interface IdentityDifference {
   readonly code:
     | "application_differs"
     | "build_differs"
+    | "checkpoints_differ"
     | "cluster_differs"
     | "fingerprint_differs"
     | "protocol_version_differs";
@@ -207,6 +212,11 @@ export function compareIdentity(ours: Identity, theirs: Identity): IdentityDiffe
   if (ours.fingerprint !== theirs.fingerprint) {
     const sentence = differs("application fingerprint", ours.fingerprint, theirs.fingerprint);
     return { code: "fingerprint_differs", sentence };
+  }
+  if (ours.checkpoints !== theirs.checkpoints) {
+    const show = (on: boolean): string => (on ? "on" : "off");
+    const sentence = `checkpoints differ: ours ${show(ours.checkpoints)}, theirs ${show(theirs.checkpoints)}`;
+    return { code: "checkpoints_differ", sentence };
   }
   return null;
 }
@@ -248,6 +258,12 @@ function readWorker(reader: ByteReader): WorkerName {
   const name = readText(reader, "worker name");
   if (!WORKER_NAME.test(name)) throw bad(`worker name ${JSON.stringify(name)} is not allowed`);
   return name;
+}
+
+function readFlag(reader: ByteReader, what: string): boolean {
+  const value = reader.u8();
+  if (value > 1) throw bad(`${what} is ${value}`);
+  return value === 1;
 }
 
 function readSequence(reader: ByteReader, what: string): number {

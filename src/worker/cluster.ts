@@ -169,7 +169,6 @@ export class Cluster {
       workerCount: store.saved?.workerCount ?? config.workerCount,
       keyGroupCount: DEFAULT_KEY_GROUP_COUNT,
       newClusterId,
-      checkpoints: config.checkpoints.intervalMs !== null,
     });
     this.#stop = new Stop(config.name, config.timing.shutdownMs, config.checkpoints.intervalMs !== null);
   }
@@ -236,6 +235,7 @@ export class Cluster {
       generation: this.#membership.cluster?.generation ?? 0,
       incarnation: this.#incarnation,
       startNumber: this.#startNumber,
+      checkpoints: config.checkpoints.intervalMs !== null,
       control,
       data,
       workerCount: config.workerCount,
@@ -313,6 +313,11 @@ export class Cluster {
       return;
     }
     if (code === "cluster_differs" && ours && this.#inDoubt && this.#membership.formed) return owner.giveWay();
+    if (code === "checkpoints_differ" && !this.#everWelcomed) {
+      // Among the others, one that is wrong itself may be the first to say it.
+      if (ours) owner.fail(checkpointsDiffer(config.checkpoints.intervalMs !== null));
+      return;
+    }
     if (!FINAL_REFUSALS.has(code) || this.#everWelcomed) return;
     // An address of an old cluster may be somebody else's by now; only who lets us in decides about the cluster.
     if (code === "cluster_differs" && !ours) return;
@@ -444,15 +449,6 @@ export class Cluster {
         return log.info("membership", effect.text);
       case "ready":
         return owner.ready(effect.workers);
-      case "checkpoints_differ":
-        return owner.fail(
-          new ConfigError(
-            "checkpoints_differ",
-            effect.theirs
-              ? "This worker was started with --checkpoint-interval off, and the initializer takes checkpoints: leave the option out here"
-              : "The initializer was started with --checkpoint-interval off: start this worker with the same option",
-          ),
-        );
       case "forget_cluster":
         this.#clusterId = UNKNOWN_ID;
         return;
@@ -715,6 +711,16 @@ export class Cluster {
 function clusterOf(saved: SavedCluster): ClusterInformation {
   const { clusterId, generation, routingVersion, keyGroupCount, members } = saved;
   return { clusterId, generation, routingVersion, keyGroupCount, members };
+}
+
+/** @param ours Does this worker take checkpoints? The initializer is the one that decides. */
+function checkpointsDiffer(ours: boolean): ConfigError {
+  return new ConfigError(
+    "checkpoints_differ",
+    ours
+      ? "The initializer was started with --checkpoint-interval off: start this worker with the same option"
+      : "This worker was started with --checkpoint-interval off, and the initializer takes checkpoints: leave the option out here",
+  );
 }
 
 function asStorageError(error: unknown): TammarError {

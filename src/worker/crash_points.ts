@@ -9,7 +9,6 @@ import type { SinkStep } from "../protocol/connector/sink_commit.ts";
 
 const MEMBERSHIP_EFFECTS = [
   "announce",
-  "checkpoints_differ",
   "connect_data",
   "dial",
   "forget_cluster",

@@ -159,6 +159,7 @@ test("fuzz: a handshake is refused, or means the same when written again", { tim
         generation: chance.below(2 ** 32),
         incarnation: bytesToHex(chance.bytes(16)),
         startNumber: chance.below(2 ** 32),
+        checkpoints: chance.below(2) === 1,
       };
       const addresses = { controlHost: "10.0.0.1", controlPort: 1, dataHost: "", dataPort: 65535 };
       const message = chance.pick([

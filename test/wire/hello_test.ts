@@ -25,6 +25,7 @@ const identity: Identity = {
   generation: 7,
   incarnation: "ffffffffffffffffffffffffffffffff",
   startNumber: 3,
+  checkpoints: true,
 };
 
 const messages: Handshake[] = [
@@ -64,11 +65,11 @@ test("the layout is fixed", () => {
   const hex = bytesToHex(
     encodeHandshake({ ...messages[1]!, application: "a", buildId: "b", fingerprint: "f" } as Handshake),
   );
-  const before = ["544d5231", "02", "0001", "02", identity.clusterId, "000162", "000166", "000161"];
-  const after = ["0007772d312e625f32", "00000007", identity.incarnation, "00000003", "0000000000000000"];
+  const before = ["544d5231", "02", "0002", "02", identity.clusterId, "000162", "000166", "000161"];
+  const after = ["0007772d312e625f32", "00000007", identity.incarnation, "00000003", "01", "0000000000000000"];
   const payloadHex = [...before, ...after].join("");
-  assert.equal(payloadHex.length / 2, 74);
-  assert.equal(hex, `0000004a${payloadHex}`);
+  assert.equal(payloadHex.length / 2, 75);
+  assert.equal(hex, `0000004b${payloadHex}`);
 });
 
 test("a handshake cut anywhere is a protocol error; what comes behind is ignored", () => {
@@ -112,6 +113,7 @@ test("fields outside of their range are refused", () => {
   broken(-10, [0x7f, 0xf8, 0, 0, 0, 0, 0, 0]);
   broken(-8, [0xbf, 0xf0, 0, 0, 0, 0, 0, 0], messages[1]!);
   broken(-8, [0x3f, 0xe0, 0, 0, 0, 0, 0, 0], messages[1]!);
+  broken(75 - 9, [2], { ...messages[1]!, application: "a", buildId: "b", fingerprint: "f" });
   const evil = payload({ ...messages[1]!, worker: "worker" } as Handshake);
   const at = Buffer.from(evil).indexOf("worker");
   for (const name of ["../../", "wor er", "worke\n", ".orker"]) {
@@ -146,18 +148,26 @@ test("identities are compared in order, and the sentence shows both values", () 
     code: "fingerprint_differs",
     sentence: "application fingerprint differs: ours 3f2a11112222…, theirs 91c0aaaabbbb…",
   });
-  const all = { protocolVersion: 9, clusterId: "f".repeat(32), buildId: "other", application: "x\n", fingerprint: "" };
+  const all = {
+    protocolVersion: 9,
+    clusterId: "f".repeat(32),
+    buildId: "other",
+    application: "x\n",
+    fingerprint: "",
+    checkpoints: false,
+  };
   const sentences: string[] = [];
   for (const key of Object.keys(all)) {
     sentences.push(compare(all)!.sentence);
     delete (all as Record<string, unknown>)[key];
   }
   assert.deepEqual(sentences, [
-    "protocol version differs: ours 1, theirs 9",
+    "protocol version differs: ours 2, theirs 9",
     "cluster id differs: ours 0123456789ab…, theirs ffffffffffff…",
     "build id differs: ours b11d00000000…, theirs other",
     'application name differs: ours "Alerts (stateful) 🦘", theirs "x\\u{a}"',
     "application fingerprint differs: ours 3f2a11112222…, theirs none",
+    "checkpoints differ: ours on, theirs off",
   ]);
   assert.equal(
     compare({ fingerprint: `${identity.fingerprint}x` })!.sentence,

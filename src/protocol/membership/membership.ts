@@ -70,7 +70,6 @@ export type MembershipEffect =
   /** For the log: a marker of the original, or a line of ours. */
   | { readonly kind: "announce"; readonly text: string }
   /** This worker was started with other settings than the initializer, and can't be part of the cluster. */
-  | { readonly kind: "checkpoints_differ"; readonly theirs: boolean }
   /** These have reached phase III and wait: once they may work, `released` is to be said. */
   | { readonly kind: "ready"; readonly workers: readonly WorkerName[] }
   /** Lets a worker of an abandoned cluster forget its id. */
@@ -87,8 +86,6 @@ export interface MembershipConfig {
   readonly keyGroupCount: number;
   /** Of the cluster the initializer forms, if it has to form one. */
   readonly newClusterId: string;
-  /** Are checkpoints taken? Must be the same everywhere. */
-  readonly checkpoints: boolean;
 }
 
 type State =
@@ -323,9 +320,8 @@ export class Membership {
   #received(from: WorkerName, message: ControlMessage): MembershipEffect[] {
     switch (message.kind) {
       case "form": {
-        const { kind: _, checkpoints, ...cluster } = message;
+        const { kind: _, ...cluster } = message;
         if (this.#config.role === "initializer" || from !== INITIALIZER) return [straggler(from, message.kind)];
-        if (checkpoints !== this.#config.checkpoints) return [{ kind: "checkpoints_differ", theirs: checkpoints }];
         if (this.#state.kind === "formed") return this.#learnAll(cluster.members);
         if (!cluster.members.some((member) => member.name === this.#config.name))
           return [straggler(from, message.kind)];
@@ -515,7 +511,7 @@ export class Membership {
   }
 
   #form(to: WorkerName, cluster: ClusterInformation): MembershipEffect {
-    return { kind: "send", to, message: { kind: "form", ...cluster, checkpoints: this.#config.checkpoints } };
+    return { kind: "send", to, message: { kind: "form", ...cluster } };
   }
 
   #learnAddress(peer: MemberAddress): MembershipEffect[] {

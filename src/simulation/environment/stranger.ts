@@ -85,6 +85,7 @@ function helloOfAnother(random: Random, port: ChannelName): Uint8Array {
     generation: 1,
     incarnation: bytesToHex(random.bytes(16)),
     startNumber: 1,
+    checkpoints: true,
     controlHost: "",
     controlPort: 1,
     dataHost: "",

@@ -748,6 +748,7 @@ export class LinkHub implements ConnectionHost, LinkEvents {
   #identity(): Identity {
     const ours: LocalIdentity = this.#owner.identity();
     const { clusterId, buildId, fingerprint, application, worker, generation, incarnation, startNumber } = ours;
+    const { checkpoints } = ours;
     return {
       protocolVersion: PROTOCOL_VERSION,
       channel: this.#channel,
@@ -759,6 +760,7 @@ export class LinkHub implements ConnectionHost, LinkEvents {
       generation,
       incarnation,
       startNumber,
+      checkpoints,
     };
   }
 

@@ -17,6 +17,7 @@ export interface LocalIdentity {
   readonly incarnation: string;
   /** Higher than that of every earlier process of this worker. */
   readonly startNumber: number;
+  readonly checkpoints: boolean;
   /** Where others can reach this worker. An empty host: at the address they see it come from. */
   readonly control: Address;
   readonly data: Address;

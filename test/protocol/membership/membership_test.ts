@@ -94,7 +94,6 @@ class Process {
       workerCount: world.count,
       keyGroupCount: 16,
       newClusterId: clusterId,
-      checkpoints: true,
     });
   }
 

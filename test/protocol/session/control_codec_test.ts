@@ -17,7 +17,6 @@ const EACH: readonly ControlMessage[] = [
     routingVersion: 1,
     keyGroupCount: 1_024,
     members: [{ ...member, name: "initializer" }, member],
-    checkpoints: true,
   },
   { kind: "form_saved" },
   { kind: "formed" },

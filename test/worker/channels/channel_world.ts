@@ -69,6 +69,7 @@ export class ChannelWorker implements LinkOwner {
       generation: 1,
       incarnation: idOf(name, startNumber),
       startNumber,
+      checkpoints: true,
       control,
       data,
       workerCount: 2,

@@ -23,6 +23,7 @@ const HELLO: Hello = {
   generation: 1,
   incarnation: idOf("w9", 1),
   startNumber: 1,
+  checkpoints: true,
   controlHost: "",
   controlPort: 7000,
   dataHost: "",
