@@ -7,6 +7,8 @@
  *   P3. `restore` may run after a crash anywhere, and again after a crash in itself: what was prepared for the epoch that is
  *       gone back to is renamed, all else that is not visible is removed. What was prepared for an epoch before it is the rest
  *       of an aborted one: nothing is prepared before the commits of earlier epochs are durable.
+ *   P4. Without checkpoints nothing is known of epochs, and what was prepared for one stays: whoever is started without them by
+ *       mistake, and is refused for it, must not take away what a complete checkpoint relies on.
  */
 import { EnvironmentError, OutsideError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
@@ -263,6 +265,7 @@ export class PartFolder {
         await this.#syncDir();
         const target = parsePartName(part.target, worker);
         if (target?.kind === "visible") nextNumber = Math.max(nextNumber, target.number + 1);
+      } else if (part.kind === "prepared" && part.epoch !== epoch && position === "unchecked") {
       } else {
         await removeIfThere(disk, this.#path(name));
       }

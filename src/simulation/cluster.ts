@@ -64,6 +64,15 @@ import {
 } from "./suite.ts";
 
 export const PORTS = { control: 7000, data: 7001, external: 7002, source: 7010, sink: 7100 } as const;
+/** Digest of the code of an application of the suite. */
+export const SUITE_CODE = "code";
+/** Points by which it follows a process, whatever the scenario waits for. */
+export const FOLLOWED_POINTS: readonly CrashPoint[] = [
+  "start.folder_locked",
+  "leave.begin",
+  "decision.durable",
+  "checkpoint.complete.after",
+];
 const SINK = "sink";
 const RESILIENCE_DIR = "/tmp";
 const NEWCOMER = "newcomer";
@@ -384,6 +393,11 @@ export class SimulatedCluster {
     }
   }
 
+  /** Does every worker that runs say how it is? */
+  get allTell(): boolean {
+    return [...this.#running.values()].every(({ process, status }) => !process.alive || (status?.() ?? null) !== null);
+  }
+
   /** What each worker knows and has, now that nothing moves. */
   noteAtRest(): void {
     for (const [worker, running] of this.#running) {
@@ -530,7 +544,7 @@ export class SimulatedCluster {
       applicationOptions: {},
       rawArguments: [],
       buildId: "build",
-      applicationCodeDigest: "code",
+      applicationCodeDigest: SUITE_CODE,
       checkpoints: {
         ...NO_CHECKPOINTS,
         intervalMs: this.scenario.checkpointMs ?? null,

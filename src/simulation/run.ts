@@ -226,6 +226,8 @@ class Run {
     if (!(await this.#untilMoved(() => this.#cluster.inputDone, quietMs + paceMs))) return;
     this.#movedMs = world.now();
     if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
+    // A real process that has little time says late how it is.
+    await this.#until(() => this.#cluster.allTell, STILL_LONG_MS);
     ending.quietMs = world.now();
     this.#cluster.noteAtRest();
     ending.stopAskedMs = world.now();

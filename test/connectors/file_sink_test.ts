@@ -545,6 +545,26 @@ test("a sink that is started takes its folder, and touches nothing before it is 
   assert.equal(visible(cluster.host), outputOf(10));
 });
 
+test("a sink that is started without checkpoints by mistake leaves what a checkpoint has prepared", async () => {
+  const cluster = new Cluster(1);
+  cluster.start();
+  await cluster.ready();
+  cluster.write(10);
+  cluster.begin();
+  await cluster.world.runUntil(() => cluster.vote !== null, 5_000);
+  cluster.decide();
+  cluster.kill(false);
+  const mistaken = new Writing(cluster.host.startProcess(() => {}).runtime, { checkpoints: false });
+  mistaken.connector.start();
+  assert.ok(await cluster.world.runUntil(() => mistaken.connector.everConnected, 5_000));
+  await cluster.world.drive(mistaken.connector.close(1_000));
+  const writing = new Writing(cluster.host.startProcess(() => {}).runtime);
+  writing.connector.start();
+  writing.connector.transactions!.rollBack(cluster.complete.epoch, cluster.complete.position);
+  await cluster.world.runFor(1_000);
+  assert.equal(visible(cluster.host), outputOf(10));
+});
+
 test("another folder than the checkpoint's, or one that has lost output, is refused", async () => {
   const cluster = new Cluster(1);
   cluster.start();

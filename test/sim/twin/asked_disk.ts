@@ -1,13 +1,14 @@
 /** A disk that asks before each operation whether it is to fail. An answer that is late is a disk that stalls. */
 import { type Disk, DiskError, type DiskErrorCode, type DiskFile, type Lock } from "../../../src/runtime/runtime.ts";
 import type { DiskOperation } from "../../../src/runtime/virtual/disk.ts";
+import { WANTED } from "./failpoints.ts";
 
 export type AskDisk = (operation: DiskOperation, path: string) => Promise<DiskErrorCode | null>;
 
 export function askedDisk(disk: Disk, ask: AskDisk): Disk {
   const allowed = async (operation: DiskOperation, path: string): Promise<void> => {
     const code = await ask(operation, path);
-    if (code !== null) throw new DiskError(code, path, `Cannot ${operation} ${path}: the scenario wants it to fail`);
+    if (code !== null) throw new DiskError(code, path, `Cannot ${operation} ${path}: ${WANTED}`);
   };
   const call = async <T>(operation: DiskOperation, path: string, run: () => Promise<T>): Promise<T> => {
     await allowed(operation, path);

@@ -7,6 +7,8 @@ export interface EnvironmentOptions {
   readonly machine: string;
   readonly proxy: Address;
   readonly runtime: Runtime;
+  /** Where a listener on this port has to be; null: anywhere, and it is made known. */
+  readonly placeOf: (port: number) => Address | null;
   /** Makes it known where a port of this machine really is; null: nowhere any more. */
   readonly bound: (port: number, real: Address | null) => void;
   readonly failed: (error: unknown) => void;
@@ -18,7 +20,8 @@ export class EnvironmentProcess implements StageProcess {
   #alive = true;
   readonly #options: EnvironmentOptions;
   readonly #connections = new Set<Conn>();
-  readonly #listeners = new Map<Listener, number>();
+  /** The port that each made known; null: none. */
+  readonly #listeners = new Map<Listener, number | null>();
   readonly #timers = new Set<() => void>();
 
   constructor(main: (runtime: Runtime) => unknown, options: EnvironmentOptions) {
@@ -49,7 +52,7 @@ export class EnvironmentProcess implements StageProcess {
     for (const conn of this.#connections) conn.abort();
     for (const [listener, port] of this.#listeners) {
       listener.close();
-      this.#options.bound(port, null);
+      if (port !== null) this.#options.bound(port, null);
     }
     for (const cancel of this.#timers) cancel();
   }
@@ -81,14 +84,14 @@ export class EnvironmentProcess implements StageProcess {
   }
 
   async #listen(wanted: ListenOptions): Promise<Listener> {
+    const place = this.#options.placeOf(wanted.port);
     const listener = await this.#options.runtime.net.listen({
-      host: "127.0.0.1",
-      port: 0,
+      ...(place ?? { host: "127.0.0.1", port: 0 }),
       accept: (conn) => wanted.accept(this.#keep(conn)),
       failed: wanted.failed,
     });
-    this.#listeners.set(listener, wanted.port);
-    this.#options.bound(wanted.port, listener.address);
+    this.#listeners.set(listener, place === null ? wanted.port : null);
+    if (place === null) this.#options.bound(wanted.port, listener.address);
     if (!this.#alive) this.kill();
     return listener;
   }

@@ -1,6 +1,6 @@
 /**
  * `dist/tammar-failpoints`: the command `worker` in a build for tests, which can stop or kill itself at any crash point, dials
- * through a proxy and says how it is. Nothing of this is in a release: there is no way in from its entries.
+ * through a proxy, asks whether calls of its disk and its network are to fail, and says how it is. Nothing of this is in a release: there is no way in from its entries.
  */
 import { writeSync } from "node:fs";
 import process from "node:process";
@@ -9,9 +9,10 @@ import { type Instruments, workerCommand } from "../../../src/cli/commands/worke
 import { runCommand } from "../../../src/cli/run_command.ts";
 import * as run from "../../../src/cli/run_refused.ts";
 import { createBunRuntime } from "../../../src/runtime/bun.ts";
-import type { DiskErrorCode, Runtime } from "../../../src/runtime/runtime.ts";
+import type { DiskErrorCode, Net, NetErrorCode, Runtime } from "../../../src/runtime/runtime.ts";
 import type { CrashPoint, WorkerStatus } from "../../../src/worker/crash_points.ts";
 import { type AskDisk, askedDisk } from "./asked_disk.ts";
+import { type AskNet, askedNet } from "./asked_net.ts";
 import { byLine } from "./by_line.ts";
 import { dialThrough } from "./dial.ts";
 import {
@@ -40,9 +41,9 @@ function endHere(signal: "SIGSTOP" | "SIGKILL", holdMs: number): void {
 
 function instruments(failpoints: readonly Failpoint[], settings: TwinSettings | null): Instruments {
   const passages = new Map<CrashPoint, number>();
-  const asked = new Set(failpoints.map(({ point }) => point));
+  const told = new Set([...failpoints.map(({ point }) => point), ...(settings?.tellsOf ?? [])]);
   const reached = (point: CrashPoint): void => {
-    if (!asked.has(point)) return;
+    if (!told.has(point)) return;
     const n = (passages.get(point) ?? 0) + 1;
     passages.set(point, n);
     const hit = failpoints.find((failpoint) => failpoint.point === point && failpoint.n === n);
@@ -68,7 +69,7 @@ function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime 
   if (settings === null) return runtime;
   const connect = dialThrough(runtime, settings.proxy, settings.machine);
   const { clock, net } = runtime;
-  const asked = new Map<number, (code: DiskErrorCode | null) => void>();
+  const asked = new Map<number, (code: DiskErrorCode | NetErrorCode | null) => void>();
   let wallOffsetMs = settings.wallOffsetMs;
   const obey = (order: TwinOrder): void => {
     if (order.kind === "wall") {
@@ -82,17 +83,23 @@ function instrumented(runtime: Runtime, settings: TwinSettings | null): Runtime 
   let id = 0;
   const folder = settings.asksDiskOf;
   // The application's module and the like are no part of the machine.
-  const ask: AskDisk = (operation, path) =>
+  const askDisk: AskDisk = (operation, path) =>
     new Promise((resolve) => {
       if (folder === null || !path.startsWith(folder)) return resolve(null);
-      asked.set(++id, resolve);
+      asked.set(++id, resolve as (code: DiskErrorCode | NetErrorCode | null) => void);
       report({ kind: "disk", id, operation, path });
     });
+  const askNet: AskNet = (call) =>
+    new Promise((resolve) => {
+      asked.set(++id, resolve as (code: DiskErrorCode | NetErrorCode | null) => void);
+      report({ kind: "net", id, call });
+    });
+  const dialling: Net = { listen: (options) => net.listen(options), connect };
   return {
     ...runtime,
     clock: { ...clock, wallMs: () => clock.wallMs() + wallOffsetMs },
-    net: { listen: (options) => net.listen(options), connect },
-    disk: folder === null ? runtime.disk : askedDisk(runtime.disk, ask),
+    net: settings.asksNet ? askedNet(dialling, askNet) : dialling,
+    disk: folder === null ? runtime.disk : askedDisk(runtime.disk, askDisk),
   };
 }
 

@@ -8,14 +8,17 @@
  * on standard input, one line each.
  */
 import type { WorkerName } from "../../../src/base/ids.ts";
-import type { Address, DiskErrorCode, Millis } from "../../../src/runtime/runtime.ts";
+import type { Address, DiskErrorCode, Millis, NetErrorCode } from "../../../src/runtime/runtime.ts";
 import type { DiskOperation } from "../../../src/runtime/virtual/disk.ts";
+import type { NetCall } from "../../../src/runtime/virtual/network.ts";
 import type { Limits } from "../../../src/worker/config.ts";
 import { CRASH_POINTS, type CrashPoint, type WorkerStatus } from "../../../src/worker/crash_points.ts";
 
 export const FAILPOINT_VARIABLE = "TAMMAR_FAILPOINT";
 export const TWIN_VARIABLE = "TAMMAR_TWIN";
 export const REPORT_PREFIX = "@twin ";
+/** Why a call fails that would not have. */
+export const WANTED = "the scenario wants it to fail";
 
 export interface Failpoint {
   readonly point: CrashPoint;
@@ -29,20 +32,25 @@ export interface TwinSettings {
   /** All connections go through it. */
   readonly proxy: Address;
   readonly limits: Partial<Limits>;
+  /** It tells of each passage. */
+  readonly tellsOf: readonly CrashPoint[];
   /** How often it says how it is. */
   readonly statusMs: Millis;
   /** Its wall clock is off. */
   readonly wallOffsetMs: Millis;
   /** It asks before each disk operation below this folder: what is to become of it. Null: never. */
   readonly asksDiskOf: string | null;
+  /** It asks about each call to the network. */
+  readonly asksNet: boolean;
 }
 
 export type TwinReport =
-  /** It got to a point that it was asked about. */
+  /** It got to a point that it was to tell of. */
   | { readonly kind: "passed"; readonly point: CrashPoint; readonly stops: boolean }
   /** It had stopped itself, and was told to go on. */
   | { readonly kind: "continued" }
   | { readonly kind: "disk"; readonly id: number; readonly operation: DiskOperation; readonly path: string }
+  | { readonly kind: "net"; readonly id: number; readonly call: NetCall }
   | { readonly kind: "status"; readonly status: PlainStatus };
 
 /** What a worker says of itself, as JSON can carry it. */
@@ -77,7 +85,8 @@ export function readStatus({ inside, ...status }: PlainStatus): WorkerStatus {
 }
 
 export type TwinOrder =
-  | { readonly kind: "disk"; readonly id: number; readonly code: DiskErrorCode | null }
+  /** What it asked: is this call of its disk or its network to fail? */
+  | { readonly kind: "answer"; readonly id: number; readonly code: DiskErrorCode | NetErrorCode | null }
   | { readonly kind: "wall"; readonly offsetMs: Millis };
 
 /** @throws {Error} Which entry is wrong. */

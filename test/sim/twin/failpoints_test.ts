@@ -6,7 +6,15 @@ import { examples, withFolder } from "../../cluster/lib/cluster.ts";
 import { freePorts } from "../../cluster/lib/ports.ts";
 import { binary, Program } from "../../cluster/lib/process.ts";
 import { waitFor } from "../../cluster/lib/wait.ts";
-import { FAILPOINT_VARIABLE, parseFailpoints, REPORT_PREFIX, showFailpoints, TWIN_VARIABLE } from "./failpoints.ts";
+import {
+  FAILPOINT_VARIABLE,
+  parseFailpoints,
+  REPORT_PREFIX,
+  showFailpoints,
+  TWIN_VARIABLE,
+  type TwinSettings,
+  WANTED,
+} from "./failpoints.ts";
 import { TEST_BUILD } from "./real_stage.ts";
 
 test("a failpoint is written and read as POINT#N=ACTION", () => {
@@ -22,7 +30,7 @@ test("a failpoint is written and read as POINT#N=ACTION", () => {
 });
 
 test("the release contains no name of what only the build for tests knows", () => {
-  const names = [FAILPOINT_VARIABLE, TWIN_VARIABLE, REPORT_PREFIX.trim()];
+  const names = [FAILPOINT_VARIABLE, TWIN_VARIABLE, REPORT_PREFIX.trim(), WANTED];
   const [release, forTests] = [binary, TEST_BUILD].map((path) => readFileSync(path));
   for (const name of names) {
     assert.ok(forTests!.includes(name), `${name} is in the build for tests, so it would be found`);
@@ -30,26 +38,25 @@ test("the release contains no name of what only the build for tests knows", () =
   }
 });
 
+/** An initializer alone, with a variable in its environment. */
+async function runAlone(folder: string): Promise<(command: string, env: Record<string, string>) => Program> {
+  const [control, data, source, sink] = (await freePorts(4)).map((port) => `127.0.0.1:${port}`);
+  return (command, env) =>
+    new Program(
+      command,
+      [
+        ...["worker", "--application-module", examples.wordCount, "--cluster-initializer", "--resilience-dir", folder],
+        ...["--control", control!, "--data", data!, "--in", `words@${source}`, "--out", sink!],
+      ],
+      { command: [command], env },
+    );
+}
+
 test("a failpoint kills or stops the build for tests at its point, and the release goes on", async () => {
   await withFolder(async (folder) => {
-    const ports = await freePorts(4);
-    const [control, data, source, sink] = ports.map((port) => `127.0.0.1:${port}`);
+    const alone = await runAlone(folder);
     const run = (command: string, action: string): Program =>
-      new Program(
-        command,
-        [
-          ...[
-            "worker",
-            "--application-module",
-            examples.wordCount,
-            "--cluster-initializer",
-            "--resilience-dir",
-            folder,
-          ],
-          ...["--control", control!, "--data", data!, "--in", `words@${source}`, "--out", sink!],
-        ],
-        { command: [command], env: { [FAILPOINT_VARIABLE]: `start.control_listening#1=${action}` } },
-      );
+      alone(command, { [FAILPOINT_VARIABLE]: `start.control_listening#1=${action}` });
     const killed = run(TEST_BUILD, "kill");
     assert.deepEqual(await killed.exit(10_000), { status: null, signal: "SIGKILL" });
 
@@ -69,6 +76,38 @@ test("a failpoint kills or stops the build for tests at its point, and the relea
     try {
       await release.waitForOutput("data channel: listening", 10_000);
       assert.equal(release.end, null);
+    } finally {
+      await release.kill();
+    }
+  });
+});
+
+test("the build for tests asks about its calls to disk and network, and the release asks nobody", async () => {
+  await withFolder(async (folder) => {
+    const alone = await runAlone(folder);
+    const settings: TwinSettings = {
+      machine: "initializer",
+      proxy: { host: "127.0.0.1", port: 1 },
+      limits: {},
+      tellsOf: [],
+      statusMs: 1_000,
+      wallOffsetMs: 0,
+      asksDiskOf: folder,
+      asksNet: true,
+    };
+    const env = { [TWIN_VARIABLE]: JSON.stringify(settings) };
+    const asking = alone(TEST_BUILD, env);
+    try {
+      await asking.waitForOutput('{"kind":"disk"', 10_000);
+      // Without an answer.
+      assert.ok(!asking.output.includes("listening"), "it waits for the answer");
+    } finally {
+      await asking.kill();
+    }
+    const release = alone(binary, env);
+    try {
+      await release.waitForOutput("data channel: listening", 10_000);
+      assert.ok(!release.output.includes(REPORT_PREFIX), "it asks nothing");
     } finally {
       await release.kill();
     }

@@ -27,6 +27,7 @@ export function compareWorlds(scenario: Scenario, simulated: RunResult, real: Ru
   };
   tell("oracles violated", verdict(simulated), verdict(real));
   tell("workers that left by themselves", leavings(simulated.observation), leavings(real.observation));
+  tell("newcomers that left", refusals(simulated.observation), refusals(real.observation));
   const compare = scenario.checkpointMs === undefined ? compareOutput : compareRecovered;
   const output = compare(scenario, simulated.observation, real.observation);
   return { ...output, differences: [...differences, ...output.differences.slice(0, DIFFERENCES_MAX)] };
@@ -43,6 +44,15 @@ function leavings({ processes, ending }: Observation): string {
     .filter(({ cause, endedMs }) => cause !== null && cause !== "kill" && endedMs! < untilMs)
     .map(({ worker, cause, status, errorCode }) => `${worker}: ${cause} ${status ?? ""} ${errorCode ?? ""}`.trim());
   return [...new Set(left)].sort().join(", ");
+}
+
+/** Of those who are not of the cluster, and of second processes. */
+function refusals({ newcomers }: Observation): string {
+  return newcomers
+    .filter(({ endedMs }) => endedMs !== null)
+    .map(({ name, status, errorCode }) => `${name}: ${status} ${errorCode ?? ""}`.trim())
+    .sort()
+    .join(", ");
 }
 
 function compareOutput(scenario: Scenario, simulated: Observation, real: Observation): Parity {
@@ -89,7 +99,10 @@ function sinkMayLack(observation: Observation): boolean {
 
 function recoveredLines(scenario: Scenario, observation: Observation): Map<string, string> {
   const found = new Map<string, string[]>();
-  const add = (line: string): void => {
+  // What an account had been given when a transfer came depends on who else gave meanwhile; O-BANK knows that.
+  const isBank = SUITE[scenario.application].bank === true;
+  const add = (whole: string): void => {
+    const line = isBank ? dropLastWord(whole) : whole;
     const key = line.slice(0, line.indexOf(" "));
     const list = found.get(key);
     if (list === undefined) found.set(key, [line]);
@@ -100,7 +113,7 @@ function recoveredLines(scenario: Scenario, observation: Observation): Map<strin
   return new Map([...found].map(([key, lines]) => [key, lines.join("\n")]));
 }
 
-/** Without the count, which depends on the order in which records came. */
+/** It depends on the order in which records of different keys came. */
 function dropLastWord(text: string): string {
   return text.slice(0, text.lastIndexOf(" "));
 }

@@ -78,6 +78,14 @@ test("a line that one world lacks, another status, or another verdict is a diffe
     Object.assign(again, { violations: [{ oracle: "O-SEQ", timeMs: 0, text: "" }] });
   });
   assert.deepEqual(violated, ["oracles violated: simulated none, real O-SEQ"]);
+  const refused = await changed(({ observation }) => {
+    const digest = { exact: "", cluster: null };
+    const [startedMs, endedMs] = [1, 2];
+    const errors = { errorCode: "resilience_in_use", errorText: null, errorLines: 0 };
+    const saved = { wantsFolder: true, savedBefore: digest, savedAfter: digest };
+    observation.newcomers.push({ name: "w1", startedMs, endedMs, status: 12, phase: 0, ...errors, ...saved });
+  });
+  assert.deepEqual(refused, ["newcomers that left: simulated none, real w1: 12 resilience_in_use"]);
 });
 
 function tellAll({ log, faults, processes }: Observation): string {
@@ -116,6 +124,15 @@ for (const file of files) {
       scenario.faults.map((_, index) => index),
       "every fault had an effect on the real processes",
     );
+    const armed = scenario.faults.filter((fault) => fault.do === "fail_call").length;
+    for (const { observation } of [simulated, real]) {
+      const failed = [...observation.reached].filter(([name]) => /^net\..*_failed$/.test(name));
+      assert.equal(
+        failed.reduce((sum, [, count]) => sum + count, 0),
+        armed,
+        "every call that was to fail did",
+      );
+    }
     if (scenario.faults.length === 0) assert.equal(keysCompared, keys, "without faults all output is determined");
   });
 }

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createBunRuntime } from "../../../src/runtime/bun.ts";
 import type { Address, Millis, Runtime } from "../../../src/runtime/runtime.ts";
 import { NETWORK_DEFAULTS } from "../../../src/runtime/virtual/network.ts";
-import { PORTS } from "../../../src/simulation/cluster.ts";
+import { FOLLOWED_POINTS, PORTS, SUITE_CODE } from "../../../src/simulation/cluster.ts";
 import { type Fault, type FaultKind, type Scenario, workerNames } from "../../../src/simulation/scenario.ts";
 import type { Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "../../../src/simulation/stage.ts";
 import type { WorkerConfig } from "../../../src/worker/config.ts";
@@ -26,15 +26,17 @@ export const TEST_BUILD = join(root, "dist/tammar-failpoints");
 const STATUS_MS: Millis = 200;
 const LOOK_MS: Millis = 10;
 
-/** What only the simulator can do. */
-const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all", "fail_call", "bad_start"];
+/** What only the simulator can do: a real machine cannot be cut off its power, and `kill -9` loses nothing that was written. */
+const VIRTUAL_ONLY: readonly FaultKind[] = ["power_loss", "power_loss_all"];
 /** For which a worker asks before each operation. */
 const DISK_OPERATION_FAULTS: readonly FaultKind[] = ["disk_stall", "fail_sync", "fail_operation"];
 
 /** Why this scenario cannot be played by real processes (here); null: it can. */
 export function whyNotReal(scenario: Scenario): string | null {
   const virtual = scenario.faults.find((fault) => VIRTUAL_ONLY.includes(fault.do));
-  if (virtual !== undefined) return `${virtual.do} is done to virtual machines only`;
+  if (virtual !== undefined) {
+    return `${virtual.do} is done to virtual machines only: a real one cannot be cut off its power`;
+  }
   if (!scenario.faults.some((fault) => fault.do === "disk_full")) return null;
   const folder = mkdtempSync(join(tmpdir(), "tammar-twin-"));
   try {
@@ -62,16 +64,20 @@ export class RealStage implements Stage {
   readonly #passed = new Map<string, number>();
   #proxy!: TwinProxy;
   #application = "";
+  /** The same with other code; made when somebody is to start with it. */
+  #otherApplication: string | null = null;
   readonly #disksAsked: ReadonlySet<string>;
+  readonly #netsAsked: ReadonlySet<string>;
   #closed = false;
 
   private constructor(scenario: Scenario) {
     this.#scenario = scenario;
-    this.#disksAsked = new Set(
-      scenario.faults.flatMap((fault) =>
-        DISK_OPERATION_FAULTS.includes(fault.do) && "worker" in fault ? [fault.worker] : [],
-      ),
-    );
+    const hit = (kinds: readonly FaultKind[]): Set<string> =>
+      new Set(
+        scenario.faults.flatMap((fault) => (kinds.includes(fault.do) && "worker" in fault ? [fault.worker] : [])),
+      );
+    this.#disksAsked = hit(DISK_OPERATION_FAULTS);
+    this.#netsAsked = hit(["fail_call"]);
     this.world = {
       network: null as never,
       steps: 0,
@@ -94,7 +100,7 @@ export class RealStage implements Stage {
       seed: BigInt(Date.now()),
     });
     Object.assign(stage.world, { network: stage.#proxy });
-    stage.#application = await bundleSuite(stage.#folder);
+    stage.#application = await bundleSuite(stage.#folder, scenario.application);
     await stage.#choosePorts();
     return stage;
   }
@@ -114,6 +120,8 @@ export class RealStage implements Stage {
   startWorker(machine: StageMachine, config: WorkerConfig, watch: WorkerWatch): StageProcess {
     const { name } = machine;
     const earlier = this.#workers.get(name) ?? [];
+    // Of two processes at once the second is the wrong one: it is to find the first, and nothing is asked of it.
+    const isSecond = earlier.some(({ alive }) => alive);
     const counting: WorkerWatch = {
       ...watch,
       hooks: {
@@ -124,12 +132,15 @@ export class RealStage implements Stage {
         },
       },
     };
-    const ready = earlier.at(-1)?.gone ?? Promise.resolve();
+    const ready = Promise.all(earlier.filter(({ alive }) => !alive).map(({ gone }) => gone)).then(() => {});
     const process = new WorkerProcess(
       ready,
-      () => this.#command(name, config),
-      counting,
-      this.#machine(name).disk.answer,
+      () => this.#command(name, config, isSecond ? [] : this.#failpoints(name)),
+      isSecond ? watch : counting,
+      {
+        disk: this.#machine(name).disk.answer,
+        net: async (call) => this.world.network.callFault?.(name, call) ?? null,
+      },
     );
     this.#workers.set(name, [...earlier, process]);
     return process;
@@ -174,6 +185,7 @@ export class RealStage implements Stage {
           machine: name,
           proxy: this.#proxy.address,
           runtime: { ...this.#runtime, disk: disk.rooted(this.#runtime.disk) },
+          placeOf: (port) => this.#placeOf(name, port),
           bound: (port, real) => this.#bound(name, port, real),
           failed: (error) => void Promise.reject(error),
         }),
@@ -228,24 +240,35 @@ export class RealStage implements Stage {
 
   /** What stands in a command line for this port of this machine. */
   #addressOf(server: string, port: number): string {
-    for (const [realPort, target] of this.#known) {
-      if (target.server === server && target.port === port) return `127.0.0.1:${realPort}`;
+    const chosen = this.#chosen(server, port);
+    if (chosen === null) throw new Error(`No port was chosen for ${server}:${port}`);
+    return `${chosen.host}:${chosen.port}`;
+  }
+
+  #chosen(server: string, port: number): Address | null {
+    for (const { server: other, port: known, real } of this.#known.values()) {
+      if (other === server && known === port) return real;
     }
-    throw new Error(`No port was chosen for ${server}:${port}`);
+    return null;
+  }
+
+  /** Whoever takes a port of a worker's machine takes the one that the worker would. */
+  #placeOf(machine: string, port: number): Address | null {
+    return workerNames(this.#scenario.workers).includes(machine) ? this.#chosen(machine, port) : null;
   }
 
   // Workers.
 
   /** `machine` has the worker's name, but for one that is not of the cluster. */
-  async #command(machine: string, config: WorkerConfig): Promise<WorkerCommand> {
-    const { application, keys, messages, limits } = this.#scenario;
+  async #command(machine: string, config: WorkerConfig, failpoints: readonly Failpoint[]): Promise<WorkerCommand> {
+    const { keys, messages, limits } = this.#scenario;
     const { disk, wallOffsetMs } = this.#machine(machine);
     const { externalListen, checkpoints } = config;
     const inputs: string[] = [];
     for (const [source, { port }] of config.inputs)
       inputs.push(`${source}@${await this.#listenAddress(machine, port)}`);
     const args = [
-      ...["--application-module", this.#application, "--suite", application],
+      ...["--application-module", await this.#moduleFor(config)],
       ...["--keys", `${keys}`, "--messages", `${messages}`],
       ...(inputs.length === 0 ? [] : ["--in", inputs.join(",")]),
       ...["--out", config.outputs.map(({ host, port }) => this.#addressOf(host, port)).join(",")],
@@ -263,15 +286,24 @@ export class RealStage implements Stage {
       machine,
       proxy: this.#proxy.address,
       limits: limits ?? {},
+      tellsOf: FOLLOWED_POINTS,
       statusMs: STATUS_MS,
       wallOffsetMs,
       asksDiskOf: this.#disksAsked.has(machine) ? disk.root : null,
+      asksNet: this.#netsAsked.has(machine),
     };
     const env = {
       [TWIN_VARIABLE]: JSON.stringify(settings),
-      [FAILPOINT_VARIABLE]: showFailpoints(this.#failpoints(machine)),
+      [FAILPOINT_VARIABLE]: showFailpoints(failpoints),
     };
     return { file: TEST_BUILD, args, env, workingDir: disk.root };
+  }
+
+  /** The digest of the code is what workers compare: another one here is another module. */
+  async #moduleFor({ applicationCodeDigest }: WorkerConfig): Promise<string> {
+    if (applicationCodeDigest === SUITE_CODE) return this.#application;
+    this.#otherApplication ??= await bundleSuite(this.#folder, this.#scenario.application, applicationCodeDigest);
+    return this.#otherApplication;
   }
 
   /** Workers other than the initializer listen on fresh ports at each start, as they do when none are given. */

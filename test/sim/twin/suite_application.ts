@@ -1,15 +1,18 @@
-/** The applications of the suite as a module that `--application-module` can name; `--suite` says which one. */
+/** An application of the suite as a module that `--application-module` can name. Which one is known when it is bundled. */
 import { application, option } from "../../../mod.ts";
+import type { ApplicationName } from "../../../src/simulation/scenario.ts";
 import { SUITE } from "../../../src/simulation/suite.ts";
 
+declare const SUITE_NAME: ApplicationName;
+
 const options = {
-  suite: option.string({ default: "last_four", help: "Which application of the suite" }),
   keys: option.number({ default: 1, help: "Keys of each generator" }),
   messages: option.number({ default: 0, help: "Records of each generator" }),
 };
+const { build } = SUITE[SUITE_NAME];
+const { name } = build({ keys: 1, messages: 0 });
 
-export default application("Suite", { options }, (context) => {
-  const { suite, keys, messages } = context.options;
-  if (!Object.hasOwn(SUITE, suite)) throw new Error(`--suite ${suite}: there is ${Object.keys(SUITE).join(", ")}`);
-  return SUITE[suite as keyof typeof SUITE].build({ keys, messages }).build({ ...context, options: {} });
+export default application(name, { options }, (context) => {
+  const { keys, messages } = context.options;
+  return build({ keys, messages }).build({ ...context, options: {} });
 });

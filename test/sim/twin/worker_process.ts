@@ -8,6 +8,7 @@ import type { Millis, SignalName } from "../../../src/runtime/runtime.ts";
 import type { Failure, StageProcess, WorkerWatch } from "../../../src/simulation/stage.ts";
 import type { WorkerStatus } from "../../../src/worker/crash_points.ts";
 import type { AskDisk } from "./asked_disk.ts";
+import type { AskNet } from "./asked_net.ts";
 import { byLine } from "./by_line.ts";
 import { descriptorsOf } from "./descriptors.ts";
 import { REPORT_PREFIX, readStatus, type TwinOrder, type TwinReport } from "./failpoints.ts";
@@ -24,6 +25,12 @@ export interface WorkerCommand {
   readonly workingDir: string;
 }
 
+/** What is to become of a call that it asks about. */
+export interface Answers {
+  readonly disk: AskDisk;
+  readonly net: AskNet;
+}
+
 interface LogLine {
   readonly level: keyof Log;
   readonly code: string;
@@ -34,7 +41,7 @@ export class WorkerProcess implements StageProcess {
   /** Resolves when it is gone and all that it said was read. */
   readonly gone: Promise<void>;
   readonly #watch: WorkerWatch;
-  readonly #disk: AskDisk;
+  readonly #answers: Answers;
   #child: ChildProcess | null = null;
   #folder = "";
   #alive = true;
@@ -51,11 +58,10 @@ export class WorkerProcess implements StageProcess {
   /**
    * @param command Asked for when its predecessor is gone.
    * @param ready Of its predecessor: ports, locks and files are free.
-   * @param disk What is to become of an operation of its disk.
    */
-  constructor(ready: Promise<void>, command: () => Promise<WorkerCommand>, watch: WorkerWatch, disk: AskDisk) {
+  constructor(ready: Promise<void>, command: () => Promise<WorkerCommand>, watch: WorkerWatch, answers: Answers) {
     this.#watch = watch;
-    this.#disk = disk;
+    this.#answers = answers;
     this.gone = this.#run(ready, command);
   }
 
@@ -172,8 +178,10 @@ export class WorkerProcess implements StageProcess {
       this.#status = { at: performance.now(), status: readStatus(report.status) };
       return;
     }
-    if (report.kind === "disk") {
-      void this.#disk(report.operation, report.path).then((code) => this.order({ kind: "disk", id: report.id, code }));
+    if (report.kind === "disk" || report.kind === "net") {
+      const { disk, net } = this.#answers;
+      const answer = report.kind === "disk" ? disk(report.operation, report.path) : net(report.call);
+      void answer.then((code) => this.order({ kind: "answer", id: report.id, code }));
       return;
     }
     if (report.kind === "continued") {
