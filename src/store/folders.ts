@@ -7,8 +7,9 @@ import { encodeFolderName, FOLDER_NAME_BYTES_MAX } from "./folder_name.ts";
 export const LOCK_FILE = "LOCK";
 /** The saved cluster information. */
 export const CLUSTER_FILE = "cluster";
-/** The initializer's: which checkpoint exists. */
+/** The initializer's: which checkpoint exists, as its name says: `decision-...`, see `decision_file.ts`. */
 export const DECISION_FILE = "decision";
+const DECISION_NAME = /^decision-\d{1,16}-\d{1,16}-\d{1,16}-[0-9a-f]{8}$/;
 /** The folder of the state log. */
 export const STATE_FOLDER = "state";
 /** Says that everything here is being removed: what is left counts for nothing. */
@@ -16,11 +17,10 @@ export const REMOVING_FILE = "removing";
 /** What is being written; a crash may leave it behind, and the next save writes over it. */
 export const NEW_SUFFIX = ".new";
 
-/** Every name that this program gives to a file in a worker's folder. Nothing else is ever touched. */
-export const KNOWN_FILES: readonly string[] = [
+/** With `isDecisionName`, every name that this program gives to a file in a worker's folder. Nothing else is ever touched. */
+const KNOWN_FILES: readonly string[] = [
   CLUSTER_FILE,
   CLUSTER_FILE + NEW_SUFFIX,
-  DECISION_FILE,
   DECISION_FILE + NEW_SUFFIX,
   REMOVING_FILE,
   LOCK_FILE,
@@ -28,9 +28,18 @@ export const KNOWN_FILES: readonly string[] = [
 /** And to folders. */
 export const KNOWN_FOLDERS: readonly string[] = [STATE_FOLDER];
 
+/** Is a decision called like this? Whether the name is a right one, its file tells. */
+export function isDecisionName(name: string): boolean {
+  return DECISION_NAME.test(name);
+}
+
 /** Is this what we would call so, and not a link or a folder in the place of a file? */
 export function isKnown(entry: { readonly name: string; readonly kind: string }): boolean {
-  return entry.kind === "file" ? KNOWN_FILES.includes(entry.name) : isKnownFolder(entry);
+  return entry.kind === "file" ? isKnownFileName(entry.name) : isKnownFolder(entry);
+}
+
+function isKnownFileName(name: string): boolean {
+  return KNOWN_FILES.includes(name) || isDecisionName(name);
 }
 
 export function isKnownFolder(entry: { readonly name: string; readonly kind: string }): boolean {
@@ -39,7 +48,7 @@ export function isKnownFolder(entry: { readonly name: string; readonly kind: str
 
 /** Something that has a name of ours and isn't ours. */
 export function isStrange(entry: { readonly name: string; readonly kind: string }): boolean {
-  return !isKnown(entry) && (KNOWN_FILES.includes(entry.name) || KNOWN_FOLDERS.includes(entry.name));
+  return !isKnown(entry) && (isKnownFileName(entry.name) || KNOWN_FOLDERS.includes(entry.name));
 }
 
 export interface StorePaths {

@@ -11,12 +11,12 @@ import { WORKER_NAME } from "../base/ids.ts";
 import { type DirEntry, type Disk, DiskError } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "./dead_letter_file.ts";
 import { readDeadLetters } from "./dead_letters_read.ts";
-import { DECISION_FILE_BYTES_MAX, type Decision, decodeDecision } from "./decision_file.ts";
+import { DECISION_FILE_BYTES_MAX, type Decision, decisionNames, decodeDecision } from "./decision_file.ts";
 import { decodeFolderName } from "./folder_name.ts";
 import {
   baseOf,
   CLUSTER_FILE,
-  DECISION_FILE,
+  isDecisionName,
   isKnown,
   isKnownFolder,
   isStrange,
@@ -326,11 +326,14 @@ async function inspectFolder(
   for (const entry of entries) {
     if (isDeadLetters(entry)) deadLetters.push(await inspectDeadLetters(disk, path, entry.name));
     if (!isKnown(entry)) continue;
-    if (entry.kind === "folder") continue;
+    if (entry.kind === "folder" || isDecisionName(entry.name)) continue;
     const read = await inspectFile(disk, join(path, entry.name), entry.name);
     if (read === null) continue;
     files.push(read.report);
     saved ??= read.saved;
+  }
+  for (const read of await inspectDecisions(disk, path)) {
+    files.push(read.report);
     decision ??= read.decision;
   }
   if (readState !== "nothing") {
@@ -369,11 +372,43 @@ async function inspectStateOf(
   }
 }
 
+/** There is one at most; a running worker gives it a new name again and again. */
+async function inspectDecisions(disk: Disk, folder: string): Promise<readonly InspectedFile[]> {
+  for (let left = TRIES - 1; ; left--) {
+    const found: InspectedFile[] = [];
+    let names: readonly string[] = [];
+    try {
+      names = await decisionNames(disk, folder);
+    } catch (error) {
+      // Without its folder: I4.
+      if (!(error instanceof DiskError)) throw error;
+    }
+    for (const name of names) {
+      const read = await inspectFile(disk, join(folder, name), name);
+      if (read !== null) found.push(read);
+    }
+    if (names.length === 0 || (names.length === 1 && found.length === 1)) return found;
+    if (left > 0) continue;
+    const why = "only one of these can say which checkpoint exists: the others are of an old copy";
+    return found.map(({ report }) => ({
+      report: { ...report, outcome: { kind: "refused", why } },
+      saved: null,
+      decision: null,
+    }));
+  }
+}
+
+interface InspectedFile {
+  readonly report: FileReport;
+  readonly saved: SavedCluster | null;
+  readonly decision: Decision | null;
+}
+
 async function inspectFile(
   disk: Disk,
   path: string,
   name: string,
-): Promise<{ report: FileReport; saved: SavedCluster | null; decision: Decision | null } | null> {
+): Promise<InspectedFile | null> {
   let bytes = 0;
   const reported = (outcome: FileReport["outcome"], saved: SavedCluster | null, decision: Decision | null) => ({
     report: { name, bytes, outcome },
@@ -386,8 +421,8 @@ async function inspectFile(
     bytes = stat.length;
     if (name.endsWith(NEW_SUFFIX) || name === REMOVING_FILE) return reported({ kind: "unfinished" }, null, null);
     if (name === LOCK_FILE) return reported({ kind: "ok" }, null, null);
-    if (name === DECISION_FILE) {
-      const outcome = decodeDecision(await disk.readFile(path, DECISION_FILE_BYTES_MAX));
+    if (isDecisionName(name)) {
+      const outcome = decodeDecision(name, await disk.readFile(path, DECISION_FILE_BYTES_MAX));
       if (outcome.kind === "ok") return reported({ kind: "ok" }, null, outcome.decision);
       return reported(outcome, null, null);
     }

@@ -3,7 +3,7 @@
  * first a file that says so (`REMOVING_FILE`), which whoever comes next obeys.
  */
 import { type Disk, DiskError, type Lock } from "../runtime/runtime.ts";
-import { DECISION_FILE, isKnown, join, KNOWN_FILES, LOCK_FILE, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
+import { isDecisionName, isKnown, join, LOCK_FILE, REMOVING_FILE, STATE_FOLDER } from "./folders.ts";
 import { removeIfThere } from "./replace_file.ts";
 import { isRotated, isSegment, listSegments, resilienceDirOf } from "./state_log/state_folder.ts";
 
@@ -41,7 +41,7 @@ export async function removeKnown(
   const hasState = entries.some((entry) => entry.kind === "folder" && entry.name === STATE_FOLDER);
   const inState = hasState ? await disk.list(state) : [];
   const segments = await listSegments(disk, state);
-  const hasDecision = entries.some((entry) => entry.kind === "file" && entry.name === DECISION_FILE);
+  const hasDecision = entries.some((entry) => entry.kind === "file" && isDecisionName(entry.name));
   if (segments.length > 0 || hasDecision) await mark(disk, folder);
   for (const { path } of segments) await removeIfThere(disk, path);
   if (segments.some(({ path }) => isRotated(path))) await disk.syncDir(resilienceDirOf(folder));
@@ -50,8 +50,10 @@ export async function removeKnown(
     unknown.push(...inState.filter((entry) => !isSegment(entry)).map((entry) => join(STATE_FOLDER, entry.name)));
     if (inState.every(isSegment)) await disk.removeDir(state);
   }
-  for (const name of [...KNOWN_FILES, ...also]) {
-    if (name !== LOCK_FILE && name !== REMOVING_FILE) await removeIfThere(disk, join(folder, name));
+  for (const entry of entries) {
+    const { name, kind } = entry;
+    const goes = kind === "file" && !stays(entry);
+    if (goes && name !== LOCK_FILE && name !== REMOVING_FILE) await removeIfThere(disk, join(folder, name));
   }
   await disk.syncDir(folder);
   // All else is gone for good by now.

@@ -3,10 +3,16 @@ import { join, NEW_SUFFIX } from "./folders.ts";
 
 /**
  * Replaces the file `name` in `folder` as a whole: a crash or a power cut at any moment leaves the old content or the new.
- * Resolves when the new content is durable. One call at a time for each file.
+ * Resolves when the new content is durable. One call at a time for each file. `unfinished`: its name until it is whole.
  */
-export async function replaceFile(disk: Disk, folder: string, name: string, bytes: Uint8Array): Promise<void> {
-  const temporary = join(folder, name + NEW_SUFFIX);
+export async function replaceFile(
+  disk: Disk,
+  folder: string,
+  name: string,
+  bytes: Uint8Array,
+  unfinished = name + NEW_SUFFIX,
+): Promise<void> {
+  const temporary = join(folder, unfinished);
   await removeIfThere(disk, temporary);
   const file = await disk.open(temporary, "create");
   try {

@@ -17,7 +17,7 @@ import { FOLDER_NAME_BYTES_MAX } from "./folder_name.ts";
 import {
   baseOf,
   CLUSTER_FILE,
-  DECISION_FILE,
+  isDecisionName,
   isStrange,
   join,
   LOCK_FILE,
@@ -416,14 +416,17 @@ async function readSaved(options: StoreOptions, folder: string): Promise<SavedCl
 /** What an earlier cluster must have left with its information, and without it is worth nothing. */
 async function refuseOrphans(disk: Disk, folder: string): Promise<void> {
   const [first] = await listSegments(disk, join(folder, STATE_FOLDER));
-  const hasDecision = (await disk.stat(join(folder, DECISION_FILE))) !== null;
+  const decisions = (await disk.list(folder)).map(({ name }) => name).filter(isDecisionName);
   const isForming = (await disk.stat(join(folder, CLUSTER_FILE))) !== null;
   if (first === undefined) {
-    if (!hasDecision) return;
+    if (decisions.length === 0) return;
     // Of the cluster that was being formed.
-    if (isForming) return void (await removeIfThere(disk, join(folder, DECISION_FILE)));
+    if (isForming) {
+      for (const name of decisions) await removeIfThere(disk, join(folder, name));
+      return;
+    }
   }
-  const held = first === undefined ? DECISION_FILE : shownName(first.path);
+  const held = first === undefined ? decisions[0] : shownName(first.path);
   const beside = first !== undefined && isRotated(first.path) ? ` in ${parentOf(first.path)}` : "";
   throw new ResilienceError(
     "resilience_incomplete",

@@ -58,7 +58,14 @@ export interface StatePart {
 }
 
 /** The initializer's record of what exists: `store/decision_file.ts`. */
-export interface Decision {
+export interface Decisions {
+  /** Null: nothing yet. */
+  readonly decision: Decision | null;
+  /** Durable when it resolves. `renamed`: called when it is made, and may be lost. */
+  write(decision: Decision, renamed: () => void): Promise<void>;
+}
+
+interface Decision {
   readonly epoch: Epoch;
   readonly used: Epoch;
   readonly generation: Generation;
@@ -83,9 +90,8 @@ export interface CheckpointsOptions {
   readonly fail: (error: TammarError) => void;
   /** Opens the folder's state; once. */
   readonly openState: () => Promise<StatePart>;
-  /** The initializer's: what was decided before this start; null: nothing yet. */
-  readonly decision: Decision | null;
-  readonly writeDecision: (decision: Decision) => Promise<void>;
+  /** The initializer's; null on others. */
+  readonly decisions: Decisions | null;
   /** Did this process find a formed cluster in its folder? For the markers. */
   readonly restarted: boolean;
   readonly hooks: WorkerHooks;
@@ -178,6 +184,7 @@ export class Checkpoints {
   #reserved: Epoch = 0;
   /** The decision record is being written. */
   #recording = false;
+  #recorded: Promise<void> = Promise.resolve();
   /** Why a recovery begins as soon as that is over; null: none waits. */
   #recoverySoon: string | null = null;
   #requests = 0;
@@ -207,7 +214,8 @@ export class Checkpoints {
   /** On the initializer: it coordinates from now on. */
   start(): void {
     if (this.#options.name !== INITIALIZER) return;
-    const { members, settings, decision, generation } = this.#options;
+    const { members, settings, decisions, generation } = this.#options;
+    const decision = decisions?.decision ?? null;
     this.#decided = decision?.epoch ?? 0;
     const used = decision?.used ?? 0;
     this.#reserved = used;
@@ -398,6 +406,7 @@ export class Checkpoints {
     this.#closed = true;
     this.#cut = null;
     await this.#files;
+    await this.#recorded;
     await this.#state?.close();
   }
 
@@ -675,6 +684,7 @@ export class Checkpoints {
       this.#perform(effect);
       hooks.reached(`checkpoint.${effect.kind}.after`);
     }
+    this.#reserve();
   }
 
   #perform(effect: CheckpointEffect): void {
@@ -707,9 +717,18 @@ export class Checkpoints {
     if (epoch <= this.#reserved) {
       return this.#toAll({ kind: "checkpoint_begin", generation: this.#generation, epoch });
     }
-    if (this.#recording) return;
+    if (!this.#recording) this.#reserveFrom(epoch);
+  }
+
+  /** Between checkpoints, so that none costs more than what it needs itself: after a recovery, after many were aborted. */
+  #reserve(): void {
+    const { resting, next } = this.#coordinator!;
+    if (resting && next > this.#reserved && !this.#recording && !this.#closed) this.#reserveFrom(next);
+  }
+
+  #reserveFrom(epoch: Epoch): void {
     this.#record(this.#decided, epoch + EPOCHS_AHEAD, () => {
-      // It may have been given up meanwhile.
+      // One may have begun meanwhile, or have been given up.
       const collecting = this.#coordinator!.collecting;
       if (collecting !== 0) this.#begin(collecting);
     });
@@ -726,10 +745,11 @@ export class Checkpoints {
 
   /** Writes the decision record; a recovery that comes meanwhile waits, as it has to know what is decided. */
   #record(epoch: Epoch, used: Epoch, durable: () => void): void {
-    const { writeDecision, fail, turn } = this.#options;
+    const { decisions, fail, hooks, turn } = this.#options;
     assert(!this.#recording, "decisions are written one after the other");
     this.#recording = true;
-    writeDecision({ epoch, used, generation: this.#generation }).then(
+    const decision: Decision = { epoch, used, generation: this.#generation };
+    this.#recorded = decisions!.write(decision, () => hooks.reached("decision.renamed")).then(
       () =>
         turn(() => {
           this.#recording = false;

@@ -57,6 +57,7 @@ const STEPS = [
   "cut.durable",
   "cut.voted",
   "cut.stored",
+  "decision.renamed",
   "decision.durable",
   "commit.sinks_told",
   "commit.old_files_retired",

@@ -13,7 +13,7 @@ import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { FilesAfterStop } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
-import { NOTHING_DECIDED, readDecision, writeDecision } from "../store/decision_file.ts";
+import { DecisionFile, NOTHING_DECIDED } from "../store/decision_file.ts";
 import { DECISION_FILE, shellWord } from "../store/folders.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
@@ -22,7 +22,7 @@ import { bytesToHex } from "../wire/hello.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
-import { Checkpoints, type Decision } from "./checkpoints.ts";
+import { Checkpoints } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
@@ -77,7 +77,8 @@ export class Worker {
   #streams: Streams | null = null;
   /** What an earlier start has left; null: none has. */
   #state: StateKeeper | null = null;
-  #decision: Decision | null = null;
+  /** The initializer's, with checkpoints. */
+  #decisions: DecisionFile | null = null;
   /** All that this checkpoint and earlier ones decide is visible, and that was told. */
   #settledEpoch: Epoch = 0;
   #depth = 0;
@@ -383,10 +384,11 @@ export class Worker {
     const { role, checkpoints } = this.#config;
     const { acceptStateLoss, intervalMs } = checkpoints;
     if (role === "initializer") {
-      this.#decision = await readDecision(this.#runtime.disk, folder, clusterId);
-      const { epoch } = this.#decision ?? NOTHING_DECIDED;
+      this.#decisions = await DecisionFile.open(this.#runtime.disk, folder, clusterId);
+      const { decision } = this.#decisions;
+      const { epoch } = decision ?? NOTHING_DECIDED;
       if (intervalMs === null && epoch > 0 && !acceptStateLoss) throw checkpointsThere(folder, epoch);
-      if (intervalMs !== null && this.#decision === null && !acceptStateLoss) throw decisionMissing(folder);
+      if (intervalMs !== null && decision === null && !acceptStateLoss) throw decisionMissing(folder);
     }
     if (intervalMs === null) return;
     const state = await this.#openState(clusterId, folder);
@@ -443,7 +445,8 @@ export class Worker {
   async #beforeFormed(clusterId: string): Promise<void> {
     const { checkpoints, role } = this.#config;
     if (checkpoints.intervalMs === null || role !== "initializer") return;
-    await writeDecision(this.#runtime.disk, this.#store!.folder, clusterId, NOTHING_DECIDED);
+    this.#decisions = new DecisionFile(this.#runtime.disk, this.#store!.folder, clusterId, null);
+    await this.#decisions.write(NOTHING_DECIDED);
   }
 
   #takeCheckpoints(cluster: ClusterInformation): void {
@@ -466,8 +469,7 @@ export class Worker {
       fail: (error) => void this.#fail(error),
       openState: () =>
         this.#state === null ? this.#openState(cluster.clusterId, store.folder) : Promise.resolve(this.#state),
-      decision: this.#decision,
-      writeDecision: (decision) => writeDecision(this.#runtime.disk, store.folder, cluster.clusterId, decision),
+      decisions: this.#decisions,
       restarted: store.saved !== null,
       hooks: this.#hooks,
     });
@@ -652,7 +654,7 @@ export class Worker {
 function decisionMissing(folder: string): ResilienceError {
   return new ResilienceError(
     "resilience_incomplete",
-    `Cannot use ${folder}: the file ${DECISION_FILE}, which says which checkpoint exists, is missing: the cluster was formed ` +
+    `Cannot use ${folder}: the file ${DECISION_FILE}-*, which says which checkpoint exists, is missing: the cluster was formed ` +
       `with --checkpoint-interval off, or the file is lost. Nothing was changed. Give the folder back what it had; or start ` +
       `with --checkpoint-interval off again; or go on with empty state: --accept-state-loss. To look at it: ` +
       `tammar store verify ${shellWord(folder)}`,

@@ -7,7 +7,7 @@ import { readPartPosition } from "../../src/connectors/part_position.ts";
 import { readSourcePosition } from "../../src/protocol/connector/source_streams.ts";
 import { crc32c } from "../../src/store/crc32c.ts";
 import { decodeDeadLetter, encodeDeadLetter } from "../../src/store/dead_letter_file.ts";
-import { decodeDecision, encodeDecision } from "../../src/store/decision_file.ts";
+import { decisionName, decodeDecision, encodeDecision } from "../../src/store/decision_file.ts";
 import { decodeFolderName, encodeFolderName } from "../../src/store/folder_name.ts";
 import { readHolder } from "../../src/store/holder.ts";
 import { HEADER_BYTES } from "../../src/store/record_file.ts";
@@ -89,14 +89,16 @@ test("fuzz: the saved cluster is read as it was written, or said to be damaged",
 test("fuzz: the decision file is read as it was written, or said to be damaged", { timeout: 120_000 }, async () => {
   await fuzz({
     name: "decision file",
-    make: (chance) => {
+    make: () => encodeDecision(ID),
+    decode: (bytes, chance) => {
       const used = chance.pick(WHOLE);
-      return encodeDecision(ID, { epoch: chance.pick([0, used]), used, generation: chance.pick(WHOLE) });
+      const name = decisionName(ID, { epoch: chance.pick([0, used]), used, generation: chance.pick(WHOLE) });
+      return decodeDecision(name, sealed(bytes, 12, HEADER_BYTES, chance));
     },
-    decode: (bytes, chance) => decodeDecision(sealed(bytes, 12, HEADER_BYTES, chance)),
     check: (outcome) => {
       if (outcome.kind !== "ok") return;
-      assert.deepEqual(decodeDecision(encodeDecision(outcome.clusterId, outcome.decision)), outcome);
+      const { clusterId, decision } = outcome;
+      assert.deepEqual(decodeDecision(decisionName(clusterId, decision), encodeDecision(clusterId)), outcome);
     },
   });
 });

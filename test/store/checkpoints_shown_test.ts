@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConfigError } from "../../src/base/errors.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
-import { writeDecision } from "../../src/store/decision_file.ts";
+import { DecisionFile } from "../../src/store/decision_file.ts";
 import { damagedFiles, inspectStore } from "../../src/store/inspect.ts";
 import { renderList, renderVerify } from "../../src/store/render.ts";
 import { readStage, type StageQuestion } from "../../src/store/stage_content.ts";
@@ -45,7 +45,7 @@ async function twoWorkers() {
       await store.close();
       if (role === "initializer") {
         const decision = { epoch: 2, used: 3, generation: 1 };
-        await writeDecision(disk, store.folder, saved.clusterId, decision);
+        await new DecisionFile(disk, store.folder, saved.clusterId, null).write(decision);
       }
     }
   };

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { ResilienceError } from "../../src/base/errors.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
-import { readDecision, writeDecision } from "../../src/store/decision_file.ts";
+import { type Decision, DecisionFile, decisionNames } from "../../src/store/decision_file.ts";
 import { carryOutClean, damagedFiles, inspectStore, planClean } from "../../src/store/inspect.ts";
 import { renderShow, renderVerify } from "../../src/store/render.ts";
 import { openStateLog, type StateLog } from "../../src/store/state_log/state_log.ts";
@@ -39,11 +39,15 @@ function openLog(runtime: Runtime, folder: string): Promise<StateLog> {
   return openStateLog({ disk, clock, folder: `${folder}/state`, clusterId, application, worker });
 }
 
+function decide({ disk }: Runtime, folder: string, decision: Decision): Promise<void> {
+  return new DecisionFile(disk, folder, saved.clusterId, null).write(decision);
+}
+
 /** A worker that has left a checkpoint and a decision. */
 async function filled(runtime: Runtime): Promise<Store> {
   const store = await open(runtime);
   await store.save(saved);
-  await writeDecision(runtime.disk, store.folder, saved.clusterId, { epoch: 1, used: 1, generation: 3 });
+  await decide(runtime, store.folder, { epoch: 1, used: 1, generation: 3 });
   const log = await openLog(runtime, store.folder);
   log.begin(1);
   log.append({ id: "p/count", version: 1, codec: false }, 1, [1], ["a"], [{ n: 1 }]);
@@ -82,7 +86,7 @@ test("Store.removeAll() leaves all or nothing of a cluster's state when the powe
       const next = host.startProcess(() => {}).runtime;
       const again = await world.drive(open(next));
       const log = await world.drive(openLog(next, again.folder));
-      const decision = await world.drive(readDecision(next.disk, again.folder, saved.clusterId));
+      const { decision } = await world.drive(DecisionFile.open(next.disk, again.folder, saved.clusterId));
       const what = `seed ${step * 8 + seed}, step ${step}`;
       if (again.saved === null) assert.deepEqual([log.ends.length, decision], [0, null], what);
       else assert.deepEqual([log.ends.length, decision?.epoch], [1, 1], what);
@@ -95,7 +99,10 @@ test("openStore() refuses state or a decision without the cluster information, a
     const { world, runtime, ours } = machine(2);
     const store = await world.drive(filled(runtime));
     await world.drive(store.close());
-    for (const name of gone) await world.drive(runtime.disk.remove(`${store.folder}/${name}`));
+    const [decision] = await world.drive(decisionNames(runtime.disk, store.folder));
+    for (const name of gone) {
+      await world.drive(runtime.disk.remove(`${store.folder}/${name === "decision" ? decision : name}`));
+    }
     const before = ours();
     await assert.rejects(world.drive(open(runtime)), (error) => {
       assert(error instanceof ResilienceError);
@@ -111,11 +118,11 @@ test("openStore() forgets the decision of a cluster that was never formed", asyn
   const { world, runtime } = machine(3);
   const store = await world.drive(open(runtime));
   await world.drive(store.save({ ...saved, state: "forming" }));
-  await world.drive(writeDecision(runtime.disk, store.folder, saved.clusterId, { epoch: 0, used: 0, generation: 1 }));
+  await world.drive(decide(runtime, store.folder, { epoch: 0, used: 0, generation: 1 }));
   await world.drive(store.close());
   const again = await world.drive(open(runtime));
   assert.equal(again.saved, null);
-  assert.equal(await world.drive(readDecision(runtime.disk, again.folder, saved.clusterId)), null);
+  assert.deepEqual(await world.drive(decisionNames(runtime.disk, again.folder)), []);
 });
 
 test("show, verify and clean know the state and the decision", async () => {
@@ -137,7 +144,8 @@ test("show, verify and clean know the state and the decision", async () => {
     renderVerify(await world.drive(inspectStore(runtime.disk, DIRECTORY))),
     /what was written last was cut off/,
   );
-  host.disk.put(`${store.folder}/decision`, encodeShort());
+  const [decision] = await world.drive(decisionNames(runtime.disk, store.folder));
+  host.disk.put(`${store.folder}/${decision}`, encodeShort());
   assert.equal(damagedFiles(await world.drive(inspectStore(runtime.disk, DIRECTORY))), 1);
   await world.drive(carryOutClean(runtime.disk, await world.drive(planClean(runtime.disk, DIRECTORY))));
   assert.deepEqual(

@@ -126,6 +126,16 @@ export class CheckpointCoordinator {
     return this.#state.kind === "collecting" ? this.#state.epoch : 0;
   }
 
+  /** None is under way, and one may begin. */
+  get resting(): boolean {
+    return this.#state.kind === "resting";
+  }
+
+  /** The epoch that the next one will be. */
+  get next(): Epoch {
+    return this.#used + 1;
+  }
+
   /** Aborted ones since the last that completed. */
   get failures(): number {
     return this.#failures;

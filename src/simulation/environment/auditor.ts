@@ -4,8 +4,8 @@
  */
 import type { Prng } from "../../base/prng.ts";
 import { type Clock, type DirEntry, type Disk, DiskError, type DiskFile, type Millis } from "../../runtime/runtime.ts";
-import { DECISION_FILE_BYTES_MAX, decodeDecision } from "../../store/decision_file.ts";
-import { DECISION_FILE, join, STATE_FOLDER } from "../../store/folders.ts";
+import { DECISION_FILE_BYTES_MAX, decisionNames, decodeDecision } from "../../store/decision_file.ts";
+import { join, STATE_FOLDER } from "../../store/folders.ts";
 import { readCheckpoint } from "../../store/state_log/read_checkpoint.ts";
 import { type LogEnd, survey } from "../../store/state_log/survey.ts";
 import { CREDIT_STAGE, DEBIT_STAGE } from "../bank.ts";
@@ -58,8 +58,12 @@ async function readAll(
   between: () => Promise<void>,
 ): Promise<Omit<Audit, "timeMs">[]> {
   const disks = folders.map(({ disk }) => readOnly(disk, between));
+  const [initializer] = folders;
+  const [name] = await decisionNames(disks[0]!, initializer!.path);
+  if (name === undefined) return [];
   const decided = decodeDecision(
-    await disks[0]!.readFile(join(folders[0]!.path, DECISION_FILE), DECISION_FILE_BYTES_MAX),
+    name,
+    await disks[0]!.readFile(join(initializer!.path, name), DECISION_FILE_BYTES_MAX),
   );
   if (decided.kind !== "ok") return [];
   const states = folders.map(({ path }) => join(path, STATE_FOLDER));
