@@ -203,7 +203,7 @@ const DEFINITIONS: Readonly<Record<RareState, Definition>> = {
     count: openAtReconnect,
   },
   disk_full_during_decision: {
-    what: "the disk is full while the decision for a checkpoint is written",
+    what: "there is no room for the name that decides a checkpoint",
     applies: "with checkpoints",
     count: (observation) => ended(observation, "decision_failed", "no space is left"),
   },

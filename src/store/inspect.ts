@@ -404,11 +404,7 @@ interface InspectedFile {
   readonly decision: Decision | null;
 }
 
-async function inspectFile(
-  disk: Disk,
-  path: string,
-  name: string,
-): Promise<InspectedFile | null> {
+async function inspectFile(disk: Disk, path: string, name: string): Promise<InspectedFile | null> {
   let bytes = 0;
   const reported = (outcome: FileReport["outcome"], saved: SavedCluster | null, decision: Decision | null) => ({
     report: { name, bytes, outcome },

@@ -749,26 +749,32 @@ export class Checkpoints {
     assert(!this.#recording, "decisions are written one after the other");
     this.#recording = true;
     const decision: Decision = { epoch, used, generation: this.#generation };
-    this.#recorded = decisions!.write(decision, () => hooks.reached("decision.renamed")).then(
-      () =>
-        turn(() => {
-          this.#recording = false;
-          this.#reserved = used;
-          durable();
-          const reason = this.#recoverySoon;
-          this.#recoverySoon = null;
-          if (reason !== null) this.#beginRecovery(reason);
-        }),
-      (error: unknown) =>
-        turn(() =>
-          // Whether the record is there is not known: only a restart, which reads it, can tell.
-          fail(
-            new StorageError("decision_failed", `Cannot write the decision of checkpoint ${epoch}: ${String(error)}`, {
-              cause: error,
-            }),
+    this.#recorded = decisions!
+      .write(decision, () => hooks.reached("decision.renamed"))
+      .then(
+        () =>
+          turn(() => {
+            this.#recording = false;
+            this.#reserved = used;
+            durable();
+            const reason = this.#recoverySoon;
+            this.#recoverySoon = null;
+            if (reason !== null) this.#beginRecovery(reason);
+          }),
+        (error: unknown) =>
+          turn(() =>
+            // Whether the record is there is not known: only a restart, which reads it, can tell.
+            fail(
+              new StorageError(
+                "decision_failed",
+                `Cannot write the decision of checkpoint ${epoch}: ${String(error)}`,
+                {
+                  cause: error,
+                },
+              ),
+            ),
           ),
-        ),
-    );
+      );
   }
 
   #askedBy(from: WorkerName, request: number): void {

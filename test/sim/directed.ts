@@ -158,15 +158,16 @@ const WITH_CHECKPOINTS: readonly Directed[] = [
     network: { sendBufferBytes: 500, receiveBufferBytes: 500 },
     faults: [{ at: at(1_000 + prng.int(200)), do: "sink_pause", ms: 3_500 }],
   })),
+  // The folder has no room for the new name.
   directed("disk_full_during_decision", (prng) => ({
     ...TRANSFERS,
     faults: [
       {
         at: { point: "checkpoint.decide.before", worker: INITIALIZER, n: 1 + prng.int(4) },
-        do: "disk_full",
+        do: "fail_operation",
         worker: INITIALIZER,
-        bytes: prng.int(40),
-        ms: 500,
+        n: 1,
+        code: "full",
       },
       { at: later(600), do: "start", worker: INITIALIZER },
     ],

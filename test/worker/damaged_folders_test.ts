@@ -12,7 +12,7 @@ import { digestBytes, digestSaved } from "../../src/simulation/saved_digest.ts";
 import { SCENARIO_FORMAT, type Scenario, workerNames } from "../../src/simulation/scenario.ts";
 import { INPUT_FILE, inputText, OUTPUT_FOLDER, SUITE } from "../../src/simulation/suite.ts";
 import { isDeadLettersName } from "../../src/store/dead_letter_file.ts";
-import { baseOf, CLUSTER_FILE, DECISION_FILE, LOCK_FILE, NEW_SUFFIX } from "../../src/store/folders.ts";
+import { baseOf, CLUSTER_FILE, DECISION_FILE, isDecisionName, LOCK_FILE } from "../../src/store/folders.ts";
 import { decodeSavedCluster, encodeSavedCluster, type SavedCluster } from "../../src/store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../../src/worker/config.ts";
 import { runWorker } from "../../src/worker/worker.ts";
@@ -282,6 +282,23 @@ async function everyByte(
   return outcomes;
 }
 
+/** Every character of the name that says which checkpoint exists, one bit of it. */
+async function everyDecisionName(images: Images, what: string): Promise<Outcomes> {
+  const outcomes = begin();
+  for (const [path, bytes] of images.get("initializer")!) {
+    const name = baseOf(path);
+    if (!isDecisionName(name)) continue;
+    for (let at = 0; at < name.length; at++) {
+      const other = name.slice(0, at) + String.fromCharCode(name.charCodeAt(at) ^ (1 << (at % 3))) + name.slice(at + 1);
+      const to = path.slice(0, -name.length) + other;
+      const moved = changed(changed(images, "initializer", path, null), "initializer", to, bytes);
+      await judge(moved, `${what}: ${name} is called ${other}`, outcomes);
+    }
+  }
+  report(`${what}, every character of the decision's name`, outcomes);
+  return outcomes;
+}
+
 /** Every subset of the files of each worker missing. */
 async function everySubset(images: Images, what: string): Promise<Outcomes> {
   const outcomes = begin();
@@ -326,12 +343,14 @@ test("so it is while a decision is being written, and in folders of a suspended 
     cluster.machines
       .get("initializer")!
       .disk.paths()
-      .some((path) => path.endsWith(`/${DECISION_FILE}${NEW_SUFFIX}`));
+      .some((path) => baseOf(path).startsWith(`${DECISION_FILE}-2-`));
   const deciding = await stopped(isDeciding, (cluster) => {
     for (const worker of cluster.workers.values()) worker.kill();
   });
   await everySubset(deciding, "deciding");
-  await everyByte(deciding, "deciding", (path) => baseOf(path).startsWith(DECISION_FILE));
+  await everyByte(deciding, "deciding", (path) => isDecisionName(baseOf(path)));
+  const renamed = await everyDecisionName(deciding, "deciding");
+  assert.ok(renamed.right === 0 && (renamed.refused.get("resilience_damaged") ?? 0) > 0);
   const suspended = await poweredOff(halfway);
   await everySubset(new Map([...suspended].map(([name, image]) => [name, suspend(image)])), "suspended");
 });
