@@ -43,9 +43,11 @@ class Counter {
     workers.set(worker, [...(workers.get(worker) ?? []), baseOf(path)]);
   }
 
-  /** From now on: before that is the start. */
-  begin(): void {
+  /** From now on: before that is the start. @param decision The name that it has. */
+  begin(decision: string): void {
     this.#syncs.clear();
+    this.#decided = Number(decision.split("-")[1]);
+    this.#deciding = false;
     this.#isCounting = true;
   }
 
@@ -122,7 +124,7 @@ for (const [what, rotation] of [
     assert.ok(await cluster.working());
     // The first checkpoint comes after 100 ms.
     await runFor(50);
-    counter.begin();
+    counter.begin(baseOf(decision));
     cluster.send(
       "w1",
       Array.from({ length: 40_000 }, (_, i) => `k${(i * 7) % 400} ${i}`),
@@ -209,7 +211,7 @@ async function runReal(folder: string, counter: Counter): Promise<void> {
     const reached = (point: CrashPoint) => {
       if (begun || point !== "checkpoint.begin.before") return;
       begun = true;
-      counter.begin();
+      counter.begin(readdirSync(`${folder}/Numbers/${INITIALIZER}`).find(isDecisionName)!);
     };
     running.push(runWorker(config, own, log, { reached }));
   }
