@@ -7,7 +7,7 @@
 //   I4. Rotated segments beside the folders belong to the folder of their worker, also when that is gone.
 
 import { ConfigError, EnvironmentError, ResilienceError } from "../base/errors.ts";
-import { WORKER_NAME } from "../base/ids.ts";
+import { type Epoch, WORKER_NAME } from "../base/ids.ts";
 import { type DirEntry, type Disk, DiskError } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "./dead_letter_file.ts";
 import { readDeadLetters } from "./dead_letters_read.ts";
@@ -155,11 +155,11 @@ export async function inspectStore(
   }
   if (await isWorkerFolder(disk, directory, entries)) {
     workers.push(await inspectFolder(disk, directory, entries, readState));
-    return { directory, workers, unreadable };
+    return { directory, workers: await withoutDecided(disk, workers, readState), unreadable };
   }
   if ((await rotatedFiles(disk, directory)).length > 0) {
     workers.push(await inspectFolder(disk, directory, entries, readState));
-    return { directory, workers, unreadable };
+    return { directory, workers: await withoutDecided(disk, workers, readState), unreadable };
   }
   for (const entry of folders(entries)) {
     const path = join(directory, entry.name);
@@ -183,7 +183,51 @@ export async function inspectStore(
       workers.push(await inspectFolder(disk, path, await look(path), readState));
     }
   }
-  return { directory, workers, unreadable };
+  return { directory, workers: await withoutDecided(disk, workers, readState), unreadable };
+}
+
+/**
+ * A checkpoint that exists was durable at every worker: who has it no more has lost it, or has a damaged file. Where no folder of
+ * the cluster's initializer is, nobody can tell. A running worker was not refused, so it has it.
+ */
+async function withoutDecided(
+  disk: Disk,
+  workers: readonly WorkerFolder[],
+  readState: ReadState,
+): Promise<readonly WorkerFolder[]> {
+  if (readState === "nothing") return workers;
+  const judged: WorkerFolder[] = [];
+  for (const folder of workers) {
+    const { saved, held } = folder;
+    const initializer = workers.find((other) => other.decision !== null && other.saved?.clusterId === saved?.clusterId);
+    const decided = saved === null || held !== "free" ? 0 : (initializer?.decision?.epoch ?? 0);
+    judged.push(decided === 0 ? folder : await lacking(disk, folder, decided, readState));
+  }
+  return judged;
+}
+
+async function lacking(disk: Disk, folder: WorkerFolder, decided: Epoch, readState: ReadState): Promise<WorkerFolder> {
+  const has = ({ checkpoints }: WorkerFolder) => checkpoints?.some(({ epoch }) => epoch === decided) === true;
+  if (folder.files.some(isBad) || has(folder)) return folder;
+  // It may have been started, and have left, since it was looked at.
+  const now = await inspectFolder(disk, folder.path, await disk.list(folder.path), readState);
+  if (now.held !== "free" || now.files.some(isBad) || has(now)) return now;
+  const is = `checkpoint ${decided}, which exists and was whole here, is not in it`;
+  const torn = now.files.find(({ outcome }) => outcome.kind === "torn");
+  const newest = now.files.findLast(({ name }) => name.startsWith(`${STATE_FOLDER}/`) || isRotated(name));
+  const bad: FileReport =
+    torn?.outcome.kind === "torn"
+      ? { ...torn, outcome: { ...torn.outcome, kind: "damaged", why: `${torn.outcome.why}, and ${is}` } }
+      : {
+          name: newest?.name ?? STATE_FOLDER,
+          bytes: newest?.bytes ?? 0,
+          outcome: { kind: "refused", why: `${is}: it was cut short, or these files are an old copy` },
+        };
+  return { ...now, files: [...now.files.filter(({ name }) => name !== bad.name), bad] };
+}
+
+function isBad({ outcome }: FileReport): boolean {
+  return !["ok", "unfinished", "torn", "unneeded"].includes(outcome.kind);
 }
 
 /** I4. The folders that rotated segments in this directory belong to. */
@@ -211,9 +255,10 @@ async function rotatedFiles(disk: Disk, workerFolder: string): Promise<readonly 
 
 /** How many files did not read back as what was written. */
 export function damagedFiles(report: StoreReport): number {
-  const fine = ["ok", "unfinished", "torn", "unneeded"];
-  const bad = (file: FileReport) => !fine.includes(file.outcome.kind);
-  return report.workers.reduce((sum, { files, deadLetters }) => sum + [...files, ...deadLetters].filter(bad).length, 0);
+  return report.workers.reduce(
+    (sum, { files, deadLetters }) => sum + [...files, ...deadLetters].filter(isBad).length,
+    0,
+  );
 }
 
 /** What `clean` would do; changes nothing. Dead letters stay unless they are asked for. */

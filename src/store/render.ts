@@ -210,7 +210,7 @@ function outcomeText(file: FileReport): string {
         ? "left by a removal that was cut off; the next start or clean goes on with it"
         : "left by a save that was cut off; harmless";
     case "torn":
-      return `ok up to offset ${file.outcome.offset} of ${file.bytes}; what was written last was cut off: ${file.outcome.why}`;
+      return `ok up to offset ${file.outcome.offset} of ${file.bytes}; what was written last is not whole, as a crash leaves it, unless the checkpoint that exists was in it: ${file.outcome.why}`;
     case "unneeded":
       return "not needed any more; the next start removes it";
     case "refused":

@@ -112,12 +112,16 @@ export type CheckpointMessage =
   | { readonly kind: "roll_back_wanted"; readonly generation: Generation; readonly reason: string }
   /** Initializer to all: stand still, drop what is in flight, say what you have. */
   | { readonly kind: "recover"; readonly generation: Generation; readonly reason: string }
-  /** A worker to the initializer: epochs it can restore, ascending, and the highest it has written anything of. */
+  /**
+   * A worker to the initializer: epochs it can restore, ascending, the highest it has written anything of, and where its log
+   * can't be read to its end, in words.
+   */
   | {
       readonly kind: "recovery_facts";
       readonly generation: Generation;
       readonly epochs: readonly Epoch[];
       readonly written: Epoch;
+      readonly unreadable: string;
     }
   /** Initializer to one worker. `empty`: what it had is lost, and that was accepted. */
   | { readonly kind: "restore"; readonly generation: Generation; readonly epoch: Epoch; readonly empty: boolean }

@@ -126,7 +126,13 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
     case "recover":
       return { kind, generation: generation(fields), reason: text(fields, "reason") };
     case "recovery_facts":
-      return { kind, generation: generation(fields), epochs: epochs(fields), written: count(fields, "written") };
+      return {
+        kind,
+        generation: generation(fields),
+        epochs: epochs(fields),
+        written: count(fields, "written"),
+        unreadable: text(fields, "unreadable"),
+      };
     case "restore":
       return { kind, generation: generation(fields), epoch: count(fields, "epoch"), empty: flag(fields, "empty") };
     case "restored":

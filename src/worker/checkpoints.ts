@@ -40,9 +40,16 @@ import type { CheckpointSettings } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import type { DataflowShell, Positions } from "./dataflow_shell.ts";
 
+/** The end of the newest file, which can't be read. */
+interface Torn {
+  readonly path: string;
+  readonly offset: number;
+  readonly why: string;
+}
+
 /** State that survives: `state_keeper.ts`. */
 export interface StatePart {
-  facts(): { readonly epochs: readonly Epoch[]; readonly written: Epoch };
+  facts(): { readonly epochs: readonly Epoch[]; readonly written: Epoch; readonly torn: Torn | null };
   /** From now on this is the state that is frozen. */
   attach(dataflow: Dataflow): void;
   freeze(epoch: Epoch): void;
@@ -100,6 +107,8 @@ export interface CheckpointsOptions {
 /** How long one slice of writing may keep the loop. */
 const SLICE_MS: Millis = 1;
 const TICK_MS: Millis = 20;
+/** Of the path and place of damage, in a message. */
+const SAID_MAX = 2_048;
 /** Who may wait for a checkpoint at once. */
 const ASKING_MAX = 64;
 
@@ -386,8 +395,8 @@ export class Checkpoints {
       case "roll_back_wanted":
         return this.#beginRecovery(`worker ${from}: ${message.reason}`);
       case "recovery_facts": {
-        const { generation, epochs, written } = message;
-        return this.#driveRecovery({ kind: "facts", from, generation, facts: { epochs, written } });
+        const { generation, epochs, written, unreadable } = message;
+        return this.#driveRecovery({ kind: "facts", from, generation, facts: { epochs, written, unreadable } });
       }
       case "restored":
         return this.#driveRecovery({
@@ -564,11 +573,13 @@ export class Checkpoints {
     hooks.reached("recovery.stands_still");
     this.#inOrder(async () => {
       this.#state ??= await openState();
-      const { epochs, written } = this.#state.facts();
+      const { epochs, written, torn } = this.#state.facts();
+      const unreadable =
+        torn === null ? "" : `${torn.path} cannot be read from offset ${torn.offset} on: ${torn.why}`.slice(-SAID_MAX);
       this.#options.turn(() => {
         hooks.reached("recovery.facts_known");
         if (this.#generation !== generation) return;
-        this.#tell({ kind: "recovery_facts", generation, epochs, written });
+        this.#tell({ kind: "recovery_facts", generation, epochs, written, unreadable });
       });
     });
   }

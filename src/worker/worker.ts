@@ -397,8 +397,8 @@ export class Worker {
     if (torn === null) return;
     this.#log.warn(
       "state_torn",
-      `The last ${torn.bytes} bytes of ${torn.path} never became whole: a checkpoint that was under way when this worker died; ` +
-        `they are left out`,
+      `The last ${torn.bytes} bytes of ${torn.path} cannot be read (offset ${torn.offset}: ${torn.why}). So it is when this ` +
+        `worker died while a checkpoint was written: they are left out. If that checkpoint exists, the recovery refuses the file`,
     );
   }
 

@@ -193,7 +193,13 @@ function someMessage(chance: Chance): ControlMessage {
     () => ({ kind: "rotate_log" }),
     () => ({ kind: "checkpoint_answered", request: count(), epoch, reason: text() }),
     () => ({ kind: chance.pick(["roll_back_wanted", "recover"] as const), generation, reason: text() }),
-    () => ({ kind: "recovery_facts", generation, epochs: chance.some(5, (i) => i * 7 + 1), written: epoch }),
+    () => ({
+      kind: "recovery_facts",
+      generation,
+      epochs: chance.some(5, (i) => i * 7 + 1),
+      written: epoch,
+      unreadable: chance.pick(["", "a file is torn"]),
+    }),
     () => ({ kind: "restore", generation, epoch, empty: flag }),
     () => ({ kind: "restored", generation, entries: count() }),
     () => ({ kind: "recovered", generation, epoch }),
@@ -218,7 +224,13 @@ test("fuzz: a control message means something and comes back, or is refused", { 
     announced: isProtocolError,
     large: [
       (chance) =>
-        encodeControlMessage({ kind: "recovery_facts", generation: 1, epochs: ascending(chance), written: 2 ** 50 }),
+        encodeControlMessage({
+          kind: "recovery_facts",
+          generation: 1,
+          epochs: ascending(chance),
+          written: 2 ** 50,
+          unreadable: "",
+        }),
     ],
   });
 });

@@ -139,12 +139,30 @@ test("show, verify and clean know the state and the decision", async () => {
   const changed = new Uint8Array(bytes);
   changed[3]! ^= 1;
   host.disk.put(path, changed);
-  // The header alone: what is behind it does not say that it was durable, so it counts as cut off.
+  // The header alone: what is behind it does not say that it was durable, but the decision does.
+  const damaged = await world.drive(inspectStore(runtime.disk, DIRECTORY));
   assert.match(
-    renderVerify(await world.drive(inspectStore(runtime.disk, DIRECTORY))),
-    /what was written last was cut off/,
+    renderVerify(damaged),
+    /state\/segment-0{15}1: damaged at offset 0: .*, and checkpoint 1, which exists and was whole here, is not in it/,
   );
+  assert.equal(damagedFiles(damaged), 1);
   const [decision] = await world.drive(decisionNames(runtime.disk, store.folder));
+  // Without the decision nobody can tell.
+  await world.drive(runtime.disk.rename(`${store.folder}/${decision}`, `${store.folder}/elsewhere`));
+  const alone = await world.drive(inspectStore(runtime.disk, DIRECTORY));
+  assert.match(
+    renderVerify(alone),
+    /segment-0{15}1: ok up to offset 0 of .* unless the checkpoint that exists was in it/,
+  );
+  assert.equal(damagedFiles(alone), 0);
+  await world.drive(runtime.disk.rename(`${store.folder}/elsewhere`, `${store.folder}/${decision}`));
+  host.disk.put(path, new Uint8Array(0));
+  const emptied = await world.drive(inspectStore(runtime.disk, DIRECTORY));
+  assert.match(
+    renderVerify(emptied),
+    /checkpoint 1, which exists .*: it was cut short, or these files are an old copy/,
+  );
+  host.disk.put(path, changed);
   host.disk.put(`${store.folder}/${decision}`, encodeShort());
   assert.equal(damagedFiles(await world.drive(inspectStore(runtime.disk, DIRECTORY))), 1);
   await world.drive(carryOutClean(runtime.disk, await world.drive(planClean(runtime.disk, DIRECTORY))));

@@ -326,6 +326,13 @@ test("with any byte changed in a folder the numbers are right, or the start is r
 }, async () => {
   const outcomes = await everyByte(await poweredOff(halfway), "bytes");
   assert.ok(outcomes.refused.size > 0);
+  // Damage is said as damage, with its place, also where nothing in the file itself tells that it was whole.
+  assert.ok((outcomes.refused.get("state_damaged") ?? 0) > 0);
+  assert.match(
+    outcomes.proposed.get("state_damaged")!.text,
+    /state\/segment-[0-9a-f]{16} cannot be read from offset \d+ on: .* the file was damaged/,
+  );
+  assert.equal(outcomes.refused.get("state_stale"), undefined);
   await acceptLosses(outcomes);
 });
 

@@ -12,6 +12,8 @@ export interface WorkerFacts {
   readonly epochs: readonly Epoch[];
   /** The highest epoch that it has written anything of, complete or not. */
   readonly written: Epoch;
+  /** Where its log can't be read to its end, and why; "": it can. What follows there may be torn, or damaged. */
+  readonly unreadable: string;
 }
 
 export interface RecoveryFacts {
@@ -35,7 +37,7 @@ export type Resolution =
 
 export interface Refusal {
   readonly worker: WorkerName;
-  readonly code: "state_ahead" | "state_lost" | "state_stale";
+  readonly code: "state_ahead" | "state_damaged" | "state_lost" | "state_stale";
   /** For that worker's operator. */
   readonly sentence: string;
 }
@@ -45,20 +47,32 @@ export function resolve(facts: RecoveryFacts): Resolution {
   const refusals: Refusal[] = [];
   const empty: WorkerName[] = [];
   let used = decided;
-  for (const [worker, { epochs, written }] of workers) {
+  for (const [worker, facts] of workers) {
+    const { epochs, written } = facts;
     used = Math.max(used, written);
     if (decided === 0 || epochs.includes(decided)) continue;
     if (acceptStateLoss) empty.push(worker);
-    else refusals.push(refusalOf(worker, decided, epochs));
+    else refusals.push(refusalOf(worker, decided, facts));
   }
   if (refusals.length > 0) return { kind: "refuse", refusals };
   return { kind: "restore", epoch: decided, empty, used };
 }
 
-function refusalOf(worker: WorkerName, decided: Epoch, epochs: readonly Epoch[]): Refusal {
+function refusalOf(worker: WorkerName, decided: Epoch, { epochs, written, unreadable }: WorkerFacts): Refusal {
   const remedy =
     "give it back the resilience directory that it had, or start the initializer with --accept-state-loss to go on with empty state for this worker";
   const last = epochs.at(-1);
+  // A checkpoint that exists was whole on the disk: what can't be read of it has not been torn by a crash.
+  if (unreadable !== "" && (last ?? 0) < decided) {
+    const orOld = written >= decided ? "" : ", unless its files are an old copy";
+    return {
+      worker,
+      code: "state_damaged",
+      sentence:
+        `of worker "${worker}", ${unreadable}. Checkpoint ${decided}, at which the cluster is, was whole there: the file was ` +
+        `damaged${orOld}. To look at it, tell tammar store verify this worker's --resilience-dir; ${remedy}`,
+    };
+  }
   if (last === undefined) {
     return {
       worker,
@@ -70,7 +84,7 @@ function refusalOf(worker: WorkerName, decided: Epoch, epochs: readonly Epoch[])
     return {
       worker,
       code: "state_stale",
-      sentence: `the cluster is at checkpoint ${decided}, and the newest one that worker "${worker}" has is ${last}: its files are an old copy; ${remedy}`,
+      sentence: `the cluster is at checkpoint ${decided}, and the newest one that worker "${worker}" has is ${last}: its files are an old copy, or the newest of them was cut short; ${remedy}`,
     };
   }
   return {

@@ -41,7 +41,7 @@ const DISTURBING: readonly FaultKind[] = [
 ];
 /** Lines of level error that are not about this process coming to its end. */
 const OTHER_ERRORS =
-  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_lost|state_stale|output_.*|input_.*|remove_failed|sink_files_failing)$/;
+  /^(user_error_.*|batch_malformed|control_queue_full|checkpoint_.*|state_ahead|state_damaged|state_lost|state_stale|output_.*|input_.*|remove_failed|sink_files_failing)$/;
 
 /** Which status goes with which code. A code that is in no class is documented nowhere. */
 const CLASSES: readonly (readonly [RegExp, number])[] = [
@@ -54,7 +54,7 @@ const CLASSES: readonly (readonly [RegExp, number])[] = [
   [/^resilience_(damaged|foreign|in_use|incomplete|no_such_checkpoint|unreadable|unsafe|version)$/, EXIT.resilience],
   [/^resilience_(other_application|other_cluster)$/, EXIT.resilience],
   [
-    /^(position_invalid|state_ahead|state_lost|state_stale|state_of_unknown_stage|state_version_differs|state_migration_failed|state_codec_differs|state_codec_failed)$/,
+    /^(position_invalid|state_ahead|state_damaged|state_lost|state_stale|state_of_unknown_stage|state_version_differs|state_migration_failed|state_codec_differs|state_codec_failed)$/,
     EXIT.resilience,
   ],
   [/^(application|build|cluster|fingerprint|protocol_version)_differs$/, EXIT.identity],

@@ -8,7 +8,11 @@ import {
 } from "../../../src/protocol/recovery/recovery_coordinator.ts";
 import { resolve, type WorkerFacts } from "../../../src/protocol/recovery/resolve.ts";
 
-const facts = (epochs: number[], written = epochs.at(-1) ?? 0): WorkerFacts => ({ epochs, written });
+const facts = (epochs: number[], written = epochs.at(-1) ?? 0, unreadable = ""): WorkerFacts => ({
+  epochs,
+  written,
+  unreadable,
+});
 
 function decide(decided: number, workers: Record<string, WorkerFacts>, acceptStateLoss = false) {
   return resolve({ decided, workers: new Map(Object.entries(workers)), acceptStateLoss });
@@ -37,6 +41,21 @@ test("a worker without the decided checkpoint is refused in words that say what 
   assert.match(outcome.refusals[0]!.sentence, /at checkpoint 4.*"b" has is 3.*--accept-state-loss/);
 });
 
+test("where a decided checkpoint can't be read, damage is said, with its place; an old copy only if it may be one", () => {
+  const place = "/r/a/b/state/segment-1 cannot be read from offset 812 on: the checksum of a record is wrong";
+  const outcome = decide(4, { a: facts([4], 5, place), b: facts([3], 4, place), c: facts([2, 3], 3, place) });
+  assert.ok(outcome.kind === "refuse");
+  const [b, c] = outcome.refusals;
+  assert.deepEqual([b?.worker, b?.code, c?.worker, c?.code], ["b", "state_damaged", "c", "state_damaged"]);
+  assert.match(
+    b!.sentence,
+    /from offset 812 on.*Checkpoint 4, .*, was whole there: the file was damaged\. .*store verify/,
+  );
+  assert.match(c!.sentence, /the file was damaged, unless its files are an old copy\. /);
+  const nothing = decide(4, { a: facts([], 0, place) });
+  assert.ok(nothing.kind === "refuse" && nothing.refusals[0]?.code === "state_damaged");
+});
+
 test("accepted state loss starts that worker empty and the others at the checkpoint", () => {
   assert.deepEqual(decide(4, { a: facts([4]), b: facts([]) }, true), {
     kind: "restore",
@@ -50,6 +69,7 @@ test("what is restored is always on the disk of everyone who restores it", () =>
   const worker = fc.record({
     epochs: fc.uniqueArray(fc.integer({ min: 1, max: 8 })),
     written: fc.integer({ min: 0, max: 9 }),
+    unreadable: fc.constantFrom("", "a file is torn"),
   });
   fc.assert(
     fc.property(

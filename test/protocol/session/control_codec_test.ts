@@ -38,7 +38,7 @@ const EACH: readonly ControlMessage[] = [
   { kind: "checkpoint_answered", request: 1, epoch: 0, reason: "no" },
   { kind: "roll_back_wanted", generation: 2, reason: "no" },
   { kind: "recover", generation: 2, reason: "w1 has started" },
-  { kind: "recovery_facts", generation: 2, epochs: [1, 2], written: 3 },
+  { kind: "recovery_facts", generation: 2, epochs: [1, 2], written: 3, unreadable: "a file is torn" },
   { kind: "restore", generation: 2, epoch: 2, empty: false },
   { kind: "restored", generation: 2, entries: 10 },
   { kind: "recovered", generation: 2, epoch: 2 },
@@ -93,7 +93,7 @@ test("a control message without one of its fields, or with one of another type, 
     for (const field of Object.keys(message)) {
       for (const value of [undefined, -1, 1.25, {}, ["x"], Number.NaN, "\u0000"]) {
         const isFree = field === "body" || (field === "deadlineMs" && value === 1.25);
-        const isText = ["reason", "leftBehind", "sentence"].includes(field) && typeof value === "string";
+        const isText = ["reason", "leftBehind", "sentence", "unreadable"].includes(field) && typeof value === "string";
         if (isFree || isText) continue;
         const bytes = encodeCbor({ ...message, [field]: value });
         assert.throws(
