@@ -28,6 +28,8 @@ export interface SavedCluster {
   /** Where this worker listened. */
   readonly control: Address;
   readonly data: Address;
+  /** Where its command line says that the initializer is, as text; "" at the initializer. */
+  readonly initializerAt: string;
   /** This member's random id, 32 lower-case hex digits. */
   readonly incarnation: string;
   /** Counts the starts of this incarnation, from 1. */
@@ -71,6 +73,7 @@ export function encodeSavedCluster(saved: SavedCluster): Uint8Array {
     })),
     control: address(saved.control),
     data: address(saved.data),
+    initializerAt: wellFormed(saved.initializerAt),
     incarnation: saved.incarnation,
     startNumber: saved.startNumber,
     workerCount: saved.workerCount,
@@ -126,6 +129,7 @@ function readSavedCluster(value: unknown): SavedCluster {
     }),
     control: readAddress(reader.fields("control")),
     data: readAddress(reader.fields("data")),
+    initializerAt: reader.text("initializerAt", anyText),
     incarnation: reader.text("incarnation", ID),
     startNumber: reader.whole("startNumber", 1, 0xffff_ffff),
     workerCount: reader.whole("workerCount", 1, MEMBERS_MAX),

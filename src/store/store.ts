@@ -212,11 +212,20 @@ export class Store {
 }
 
 /** For a worker whose saved information is of another cluster than the one it was asked into. */
-export function otherClusterError(folder: string, saved: SavedCluster, clusterId: string): ResilienceError {
+export function otherClusterError(
+  folder: string,
+  saved: SavedCluster,
+  clusterId: string,
+  initializerAt: string,
+): ResilienceError {
+  const at =
+    initializerAt === saved.initializerAt
+      ? ""
+      : ` That one answered at ${printable(initializerAt)}; the initializer of the saved one was at ${printable(saved.initializerAt)}.`;
   return new ResilienceError(
     "resilience_other_cluster",
     `Cannot use the saved cluster information in ${folder}: it belongs to cluster ${saved.clusterId} (${describe(saved)}), ` +
-      `and the cluster that answered is ${clusterId}. Nothing was changed. ` +
+      `and the cluster that answered is ${clusterId}.${at} Nothing was changed. ` +
       `To go on with the saved cluster, start all of its workers; to give up what it saved here: ${cleanCommand(folder)}`,
   );
 }

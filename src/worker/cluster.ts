@@ -20,7 +20,7 @@ import {
 } from "../protocol/membership/membership.ts";
 import { type FilesAfterStop, Stop, type StopEffect, type StopEvent, type StopPeers } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
-import type { SavedCluster } from "../store/saved_cluster.ts";
+import { type SavedCluster, wellFormed } from "../store/saved_cluster.ts";
 import { otherClusterError, type Store } from "../store/store.ts";
 import type {
   CheckpointMessage,
@@ -312,7 +312,10 @@ export class Cluster {
       this.#drive({ kind: "forming_abandoned" });
       return;
     }
-    if (code === "cluster_differs" && ours && this.#inDoubt && this.#membership.formed) return owner.giveWay();
+    const doubts = code === "cluster_differs" && ours && this.#inDoubt && this.#membership.formed;
+    // Where the initializer was, there is another cluster now: the saved one is gone. One elsewhere tells nothing about it.
+    if (doubts && this.#initializerAt() === (store.saved?.initializerAt ?? this.#initializerAt()))
+      return owner.giveWay();
     if (code === "checkpoints_differ" && !this.#everWelcomed) {
       // Among the others, one that is wrong itself may be the first to say it.
       if (ours) owner.fail(checkpointsDiffer(config.checkpoints.intervalMs !== null));
@@ -323,7 +326,7 @@ export class Cluster {
     if (code === "cluster_differs" && !ours) return;
     if (code === "cluster_differs" && store.saved !== null) {
       const theirs = /theirs ([0-9a-f]+)/.exec(sentence)?.[1] ?? "another one";
-      owner.fail(otherClusterError(store.folder, store.saved, theirs));
+      owner.fail(otherClusterError(store.folder, store.saved, theirs, this.#initializerAt()));
       return;
     }
     // Some sentences say themselves what to do.
@@ -569,6 +572,11 @@ export class Cluster {
     });
   }
 
+  #initializerAt(): string {
+    const { initializerControl } = this.#options.config;
+    return initializerControl === null ? "" : wellFormed(showAddress(initializerControl));
+  }
+
   #record(state: "forming" | "formed", cluster: ClusterInformation): SavedCluster {
     const { config, fingerprint, runtime } = this.#options;
     const { control, data } = this.#bound;
@@ -585,6 +593,7 @@ export class Cluster {
       members: cluster.members,
       control,
       data,
+      initializerAt: this.#initializerAt(),
       incarnation: this.#incarnation,
       startNumber: this.#startNumber,
       workerCount: cluster.members.length,

@@ -20,6 +20,7 @@ export function aSavedCluster(changes: Partial<SavedCluster> = {}): SavedCluster
     members: [initializer, worker1],
     control: worker1.control,
     data: worker1.data,
+    initializerAt: "127.0.0.1:6000",
     incarnation: "fedcba9876543210fedcba9876543210",
     startNumber: 2,
     workerCount: 2,

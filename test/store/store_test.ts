@@ -394,7 +394,7 @@ function asNobody(directory: string): string | null {
 }
 
 test("otherClusterError() shows both clusters and the command that helps", () => {
-  const error = otherClusterError("/var/lib/tammar/a b/w1", aSavedCluster(), "9".repeat(32));
+  const error = otherClusterError("/var/lib/tammar/a b/w1", aSavedCluster(), "9".repeat(32), "127.0.0.1:6000");
   assert.equal(error.exitStatus, EXIT.resilience);
   assert.match(error.message, /belongs to cluster 0123456789abcdef.*the cluster that answered is 9999/);
   assert.match(error.message, /tammar store clean '\/var\/lib\/tammar\/a b\/w1'$/);

@@ -121,6 +121,36 @@ test("who does not hear that the cluster is gone gives way to the next one by it
   await assertComesBack(cluster, savedCluster(cluster, INITIALIZER)!.clusterId);
 });
 
+test("who does not hear that the cluster is gone, and is sent to another one, keeps what it has saved and says so", async () => {
+  const cluster = await working(34);
+  const { clusterId } = savedCluster(cluster, INITIALIZER)!;
+  cluster.processes.get(INITIALIZER)!.process.signal("SIGTERM");
+  assert.ok(await cluster.world.runUntil(() => savedCluster(cluster, "w1")?.state === "stopping", 5_000));
+  cluster.world.network.partition(INITIALIZER, "w1", { way: "forward" });
+  assert.ok(await cluster.exited(), "everybody leaves");
+  cluster.world.network.heal();
+  // Of the same application and build.
+  const elsewhere = { host: INITIALIZER, port: 7_500 };
+  cluster.start(INITIALIZER, { controlListen: { host: "0.0.0.0", port: elsewhere.port } });
+  const saved = savedCluster(cluster, "w1");
+  const w1 = cluster.start("w1", { initializerControl: elsewhere });
+  assert.ok(await cluster.world.runUntil(() => w1.status !== null, 10_000), "it leaves");
+  assert.match(
+    String(w1.error),
+    /belongs to cluster [0-9a-f]{32} .* answered at initializer:7500; the initializer of the saved one was at initializer:7000/,
+  );
+  assert.deepEqual(
+    { ...savedCluster(cluster, "w1"), startNumber: 0, incarnation: "" },
+    { ...saved, startNumber: 0, incarnation: "" },
+  );
+  assert.equal(savedCluster(cluster, "w1")?.state, "stopping");
+  assert.equal(savedCluster(cluster, "w1")?.clusterId, clusterId);
+  // With the right address it gives way, as ever.
+  cluster.processes.get(INITIALIZER)!.process.kill();
+  cluster.startAll();
+  assert.ok(await cluster.world.runUntil(() => cluster.processes.get("w1")!.said("has been shut down"), 10_000));
+});
+
 test("an initializer that loses its power behind the decision has decided", async () => {
   const cluster = await working(35);
   const machine = cluster.machines.get(INITIALIZER)!;
