@@ -89,6 +89,7 @@ const dataflow = new Dataflow(plan, {
   },
   userError,
   nowMs: () => performance.now(),
+  slowCode: () => {},
   stageTimed: () => {},
 });
 const decoder = new SourceDecoder({ index, name, definition }, userError);

@@ -72,6 +72,12 @@ export class IdentityError extends TammarError {
 export class UserCodeError extends TammarError {
   override readonly name = "UserCodeError";
   override readonly exitStatus = EXIT.userCode;
+  /** Names the record, the same after each restart; null: it was none. */
+  readonly at: string | null;
+  constructor(code: string, message: string, options: { cause?: unknown; at?: string } = {}) {
+    super(code, message, options);
+    this.at = options.at ?? null;
+  }
 }
 
 /** A peer sent bytes that are no legal message. The connection is closed; nothing else is disturbed. */

@@ -122,6 +122,11 @@ const WORKING: readonly OptionSpec[] = [
     help: "Go on without what was lost of the saved state, instead of refusing to start",
   },
   {
+    name: "accept-other-version",
+    value: null,
+    help: "Go on from the last checkpoint of another version of the application, though it was not suspended",
+  },
+  {
     name: "log-rotation",
     value: null,
     help: "Keep the event log in numbered files in the resilience folder, and begin a new one when rotate-log asks for it",
@@ -181,6 +186,7 @@ export interface WorkerOptions {
   /** Null: off. */
   readonly checkpointIntervalMs: Millis | null;
   readonly acceptStateLoss: boolean;
+  readonly acceptOtherVersion: boolean;
   /** Null: off. */
   readonly logRotation: LogRotation | null;
   readonly logLevel: LogLevel;
@@ -257,6 +263,7 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
     resilienceDir,
     checkpointIntervalMs,
     acceptStateLoss: isGiven(parsed, "accept-state-loss"),
+    acceptOtherVersion: isGiven(parsed, "accept-other-version"),
     logRotation: logRotation(parsed, checkpointIntervalMs),
     logLevel,
     logFormat,

@@ -4,6 +4,7 @@
  */
 import type { KeyGroup } from "../base/ids.ts";
 import type { Batch } from "./batch.ts";
+import type { SlowCode } from "./slow_code.ts";
 
 export interface DataflowHooks {
   /** Index of this worker in the cluster's order of members (initializer first), and how many there are. */
@@ -17,6 +18,8 @@ export interface DataflowHooks {
   writeSink(sink: number, batch: Batch): void;
   /** User code threw on one record. The dataflow goes on with the next. */
   userError(error: UserError): void;
+  /** User code ran for long, while nothing else could happen. */
+  slowCode(slow: SlowCode): void;
   /** For timing; microsecond resolution where the platform has it. */
   nowMs(): number;
   /** `nanosPerRecord` for each of `records` records of one batch that went through one stage. */

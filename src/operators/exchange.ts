@@ -17,6 +17,7 @@ import { dropRecord, moveRecord, NO_HASHES, Outbox } from "./columns.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
 import type { Lineage } from "./lineage.ts";
 import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
+import { SlowRecords } from "./slow_code.ts";
 
 /** Throws when a value can't travel. */
 export type CheckValue = (value: unknown) => void;
@@ -93,15 +94,21 @@ abstract class Exchange extends OperatorBase {
 /** `keyBy`: each record to the owner of its key. */
 export class KeyExchange extends Exchange {
   readonly #keyOf: (value: unknown) => string | Uint8Array;
+  readonly #slow: SlowRecords;
 
   constructor(exchange: PlannedExchange, hooks: DataflowHooks, lineage: Lineage, next: Operator, check: CheckValue) {
     super(exchange, hooks, lineage, next, check);
     assert(exchange.keyOf !== undefined);
     this.#keyOf = exchange.keyOf;
+    this.#slow = new SlowRecords(() => hooks.nowMs());
   }
 
+  readonly #timed = (value: unknown): string | Uint8Array =>
+    this.#slow.timed(this.#slow.next, () => this.#keyOf(value));
+
   protected prepare(batch: Batch): void {
-    const keyOf = this.#keyOf;
+    const started = this.hooks.nowMs();
+    const keyOf = this.#slow.begin() ? this.#timed : this.#keyOf;
     const { values, times, count } = batch;
     const keys: string[] = new Array(count);
     const hashes = new Uint32Array(count);
@@ -129,6 +136,14 @@ export class KeyExchange extends Exchange {
       }
     }
     this.lineage.dropped(refused, count);
+    const ms = this.hooks.nowMs() - started;
+    const slow = this.#slow.end(ms, {
+      stage: this.id,
+      during: "key",
+      records: count,
+      keys: refused.length > 0 ? [] : keys,
+    });
+    if (slow !== null) this.hooks.slowCode(slow);
     batch.keys = keys;
     batch.hashes = hashes;
     batch.count = at;

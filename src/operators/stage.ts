@@ -17,11 +17,13 @@ import { gather } from "./columns.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
 import type { Lineage } from "./lineage.ts";
 import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
+import { SlowRecords } from "./slow_code.ts";
 
 abstract class Stage extends OperatorBase {
   readonly index: number;
   /** Of each output, which record it comes from. Ours, used for every batch, grown as needed. */
   protected origins: Uint32Array = new Uint32Array(0);
+  protected readonly slow: SlowRecords;
   readonly #keyed: boolean;
 
   constructor(
@@ -33,15 +35,19 @@ abstract class Stage extends OperatorBase {
     super(stage.id, hooks, lineage, next);
     this.index = stage.index;
     this.#keyed = stage.keyed;
+    this.slow = new SlowRecords(() => hooks.nowMs());
   }
 
   receive(batch: Batch): void {
-    const { count, pipeline } = batch;
+    const { count, pipeline, keys } = batch;
     if (count > 0) {
       const started = this.hooks.nowMs();
       if (this.origins.length < count) this.origins = new Uint32Array(count * 2);
       const outputs = this.process(batch);
-      this.hooks.stageTimed(this.index, pipeline, count, ((this.hooks.nowMs() - started) * 1e6) / count);
+      const ms = this.hooks.nowMs() - started;
+      this.hooks.stageTimed(this.index, pipeline, count, (ms * 1e6) / count);
+      const slow = this.slow.end(ms, { stage: this.id, during: "apply", records: count, keys });
+      if (slow !== null) this.hooks.slowCode(slow);
       this.counts.recordsIn += count;
       this.counts.recordsOut += outputs;
     }
@@ -88,8 +94,10 @@ export class StatelessStage extends Stage {
     this.#apply = stage.apply;
   }
 
+  readonly #timed = (value: unknown): unknown => this.slow.timed(this.slow.next, () => this.#apply(value));
+
   protected process(batch: Batch): number {
-    const apply = this.#apply;
+    const apply = this.slow.begin() ? this.#timed : this.#apply;
     const { values, count } = batch;
     const outputs: unknown[] = new Array(count);
     let at = 0;
@@ -144,7 +152,7 @@ export class StatefulStage extends Stage {
   }
 
   protected process(batch: Batch): number {
-    const definition = this.#definition;
+    const definition = this.slow.begin() ? this.#timed : this.#definition;
     const context = this.#context;
     const state = this.state;
     const { values, count, keys, hashes } = batch;
@@ -183,6 +191,11 @@ export class StatefulStage extends Stage {
     context.close();
     return this.finish(batch, outputs, at, rearranged);
   }
+
+  readonly #timed: Pick<StatefulDefinition, "apply"> = {
+    apply: (value, state, context) =>
+      this.slow.timed(this.#context.record, () => this.#definition.apply(value, state, context)),
+  };
 
   /** The first state of a key; `undefined`, after a report, where there's none to be had: the next record tries again. */
   #begin(hash: number, key: string, batch: Batch, record: number): object | undefined {

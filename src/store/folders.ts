@@ -12,6 +12,8 @@ export const DECISION_FILE = "decision";
 const DECISION_NAME = /^decision-\d{1,16}-\d{1,16}-\d{1,16}-[0-9a-f]{8}$/;
 /** The folder of the state log. */
 export const STATE_FOLDER = "state";
+/** How often one record has ended the worker: for people. */
+export const STOPS_FILE = "stops";
 /** Says that everything here is being removed: what is left counts for nothing. */
 export const REMOVING_FILE = "removing";
 /** What is being written; a crash may leave it behind, and the next save writes over it. */
@@ -22,6 +24,8 @@ const KNOWN_FILES: readonly string[] = [
   CLUSTER_FILE,
   CLUSTER_FILE + NEW_SUFFIX,
   DECISION_FILE + NEW_SUFFIX,
+  STOPS_FILE,
+  STOPS_FILE + NEW_SUFFIX,
   REMOVING_FILE,
   LOCK_FILE,
 ];

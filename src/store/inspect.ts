@@ -26,6 +26,7 @@ import {
   parentOf,
   REMOVING_FILE,
   STATE_FOLDER,
+  STOPS_FILE,
 } from "./folders.ts";
 import { type Holder, isOurLock, readHolder } from "./holder.ts";
 import { hasMagic } from "./record_file.ts";
@@ -461,7 +462,7 @@ async function inspectFile(disk: Disk, path: string, name: string): Promise<Insp
     if (stat === null) return null;
     bytes = stat.length;
     if (name.endsWith(NEW_SUFFIX) || name === REMOVING_FILE) return reported({ kind: "unfinished" }, null, null);
-    if (name === LOCK_FILE) return reported({ kind: "ok" }, null, null);
+    if (name === LOCK_FILE || name === STOPS_FILE) return reported({ kind: "ok" }, null, null);
     if (isDecisionName(name)) {
       const outcome = decodeDecision(name, await disk.readFile(path, DECISION_FILE_BYTES_MAX));
       if (outcome.kind === "ok") return reported({ kind: "ok" }, null, outcome.decision);

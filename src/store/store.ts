@@ -236,7 +236,9 @@ export function otherFingerprintError(folder: string, saved: SavedCluster, finge
     "resilience_other_application",
     `Cannot use the saved cluster information in ${folder}: it belongs to another version of the application: application ` +
       `fingerprint differs: ours ${fingerprint.slice(0, 12)}…, saved ${saved.fingerprint.slice(0, 12)}… (${describe(saved)}). ` +
-      `Nothing was changed. Start the version that wrote it, or give up what it saved: ${cleanCommand(folder)}`,
+      `Nothing was changed. Start the version that wrote it (to change it, stop that with tammar shutdown --keep); or, where that ` +
+      `is no more possible, start all workers with --accept-other-version, and this one goes on from the last checkpoint; or ` +
+      `give up what it saved: ${cleanCommand(folder)}`,
   );
 }
 

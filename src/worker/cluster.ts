@@ -142,7 +142,7 @@ export class Cluster {
   /** Saved as `stopping` from now on: the initializer may have decided that the cluster is gone. */
   #inDoubt: boolean;
   /**
-   * The cluster was suspended, and is not at work again: until then another build may take its turn, since this one may yet
+   * The cluster was suspended, or is to go on as another version, and is not at work again: until then another build may take its turn, since this one may yet
    * be refused, as one whose states have another version is.
    */
   #isSuspended: boolean;
@@ -161,7 +161,8 @@ export class Cluster {
     this.#startNumber = (store.saved?.startNumber ?? 0) + 1;
     this.#formedSaved = store.saved !== null;
     this.#inDoubt = store.saved?.state === "stopping";
-    this.#isSuspended = store.saved?.state === "suspended";
+    const isOtherVersion = store.saved !== null && store.saved.fingerprint !== options.fingerprint;
+    this.#isSuspended = store.saved?.state === "suspended" || isOtherVersion;
     this.#clusterId = store.saved?.clusterId ?? (config.role === "initializer" ? newClusterId : UNKNOWN_ID);
     this.#membership = new Membership({
       role: config.role,
@@ -215,7 +216,7 @@ export class Cluster {
     log.info("recover_worker_names", `recover_worker_names: ${saved.members.map((member) => member.name).join(",")}`);
     // A cluster that was suspended may go on as another build, with another plan.
     const { fingerprint } = this.#options;
-    const { state } = saved;
+    const state = this.#isSuspended ? "suspended" : saved.state;
     const { startNumber, incarnation } = { startNumber: this.#startNumber, incarnation: this.#incarnation };
     this.#save({ ...saved, state, fingerprint, startNumber, incarnation }, () => {
       this.#options.hooks.reached("start.number_saved");

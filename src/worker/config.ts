@@ -53,6 +53,8 @@ export interface CheckpointSettings {
   readonly failuresMax: number;
   /** `--accept-state-loss`: a worker whose files are lost starts empty. */
   readonly acceptStateLoss: boolean;
+  /** `--accept-other-version`: goes on from the last checkpoint of another version of the application, as behind a suspend. */
+  readonly acceptOtherVersion: boolean;
   /** `--log-rotation`: the segments of the state log lie in the resilience directory, and none goes before the cluster's end. */
   readonly rotation: LogRotation | null;
 }
@@ -69,6 +71,7 @@ export const NO_CHECKPOINTS: CheckpointSettings = {
   deadlineMs: 30_000,
   failuresMax: 5,
   acceptStateLoss: false,
+  acceptOtherVersion: false,
   rotation: null,
 };
 

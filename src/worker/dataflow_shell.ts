@@ -28,6 +28,7 @@ import { Dataflow } from "../operators/dataflow.ts";
 import type { UserError } from "../operators/dataflow_hooks.ts";
 import { GeneratorRunner } from "../operators/generator_runner.ts";
 import { encodeSinkBatch } from "../operators/sink_encoder.ts";
+import { SLOW_CODE_MS, type SlowCode } from "../operators/slow_code.ts";
 import { SourceBatches } from "../operators/source_batch.ts";
 import { SourceDecoder } from "../operators/source_decoder.ts";
 import { assignOwners } from "../plan/key_groups.ts";
@@ -156,6 +157,8 @@ export class DataflowShell {
   deadLetters: DeadLetters | null = null;
   readonly #errorPolicies: ReadonlyMap<string, ErrorPolicy>;
   userErrors = 0;
+  /** How often user code kept the worker from everything else for a second or more. */
+  slowCode = 0;
   malformedBatches = 0;
 
   constructor(options: DataflowShellOptions) {
@@ -228,6 +231,7 @@ export class DataflowShell {
       sendRemote: (exchange, worker, batch) => this.#sendRemote(exchange, this.#members[worker]!, batch),
       writeSink: (sink, batch) => this.#writeSink(sink, batch),
       userError: (error) => this.#userError(error),
+      slowCode: (slow) => this.#slowCode(slow),
       nowMs: () => runtime.clock.monotonicMs(),
       stageTimed: (stage, pipeline, records, nanos) => meter.stage(stage, pipeline, records, nanos),
     });
@@ -454,7 +458,11 @@ export class DataflowShell {
       const before = runtime.clock.monotonicMs();
       this.#reading = { source: name, locate, headOf };
       const batch = decoder!.decode(bytes, { count, starts, ends }, this.#wallClock.nowMs());
-      meter.decoded(index, count, ((runtime.clock.monotonicMs() - before) * 1e6) / count);
+      const ms = runtime.clock.monotonicMs() - before;
+      meter.decoded(index, count, (ms * 1e6) / count);
+      if (ms >= SLOW_CODE_MS) {
+        this.#slowCode({ stage: `${name}/decode`, during: "decode", records: count, ms, slowest: null });
+      }
       meter.ingested(index, count);
       this.#fromSource(planned, batch, {
         source: name,
@@ -613,9 +621,15 @@ export class DataflowShell {
 
   #writeSink(sink: number, batch: Batch): void {
     const planned = this.#options.plan.sinks[sink]!;
+    const { clock } = this.#options.runtime;
+    const before = clock.monotonicMs();
     const records = encodeSinkBatch(planned, batch, (error) =>
       this.#userError({ ...error, origin: this.#dataflow!.originOf(error.origin!) }),
     );
+    const ms = clock.monotonicMs() - before;
+    if (ms >= SLOW_CODE_MS) {
+      this.#slowCode({ stage: planned.id, during: "encode", records: batch.count, ms, slowest: null });
+    }
     this.#sinks[sink]!.write(records);
     const { meter } = this.#options;
     meter.finished(batch.pipeline, batch.count, this.#nanosSince(batch.arrivalMs));
@@ -752,6 +766,23 @@ export class DataflowShell {
     drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }
 
+  #slowCode({ stage, during, records, ms, slowest }: SlowCode): void {
+    this.slowCode++;
+    const { config, log } = this.#options;
+    const key = slowest === null || slowest.key === null ? "" : ` with key "${printable(slowest.key, 64)}"`;
+    const longest = slowest === null || records === 1 ? "" : `; the one${key} took ${seconds(slowest.ms)}`;
+    const what = records === 1 ? `one record${key}` : `${records} records${longest}`;
+    const { silenceMs } = config.timing;
+    const peers =
+      ms < silenceMs || this.#peers.length === 0
+        ? ""
+        : `. Other workers give up connections that are silent for ${seconds(silenceMs)}, and make them again: nothing is lost`;
+    log.warn(
+      "user_code_slow",
+      `${stage}: user code took ${seconds(ms)} in ${during} of ${what}; nothing else happened in this worker meanwhile${peers}`,
+    );
+  }
+
   #userError(error: UserError): void {
     this.userErrors++;
     const whence = this.#whence(error);
@@ -761,7 +792,10 @@ export class DataflowShell {
     const threw = `${error.stage}: user code threw in ${error.during}${key}, ${whenceText(whence)}: ${printable(what)}`;
     if (policy === "fail") {
       const remedy = "the stage's onError is fail, so the worker ends: correct the code, or choose another onError";
-      throw new UserCodeError("user_code_failed", `${threw}; ${remedy}`);
+      // A connection that sends it again is another one.
+      const place = whence.place === null || whence.place.kind === "tcp" ? "" : placeText(whence.place);
+      const at = `${error.stage} ${error.during} ${error.key ?? ""} ${whence.source ?? ""} ${place} ${what}`;
+      throw new UserCodeError("user_code_failed", `${threw}; ${remedy}`, { at: printable(at, 2_000) });
     }
     const isKept = policy === "dead_letter" && this.#bury(error, whence, what);
     const text = `${threw}; the record was ${isKept ? "put among the dead letters" : "dropped"}`;
@@ -813,6 +847,10 @@ const NOWHERE: Whence = { source: null, place: null, head: null };
 function whenceText({ source, place }: Whence): string {
   if (source === null) return "source not known behind an exchange";
   return place === null ? `source ${source}` : `source ${source}, ${printable(placeText(place))}`;
+}
+
+function seconds(ms: Millis): string {
+  return `${(ms / 1_000).toFixed(1)} s`;
 }
 
 /** Of what a dead letter says was thrown. */

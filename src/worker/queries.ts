@@ -270,6 +270,7 @@ export class Queries implements ExternalHandler {
         records_out: dataflow?.stageCounts(stage.index).recordsOut ?? 0,
       })),
       user_errors: shell.userErrors,
+      user_code_slow: shell.slowCode,
       malformed_batches: shell.malformedBatches,
       channels: [control, data].map(({ stats }) => ({
         ...stats,

@@ -4,7 +4,7 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
-import { EXIT, type ExitStatus, ResilienceError, StorageError, TammarError } from "../base/errors.ts";
+import { EXIT, type ExitStatus, ResilienceError, StorageError, TammarError, UserCodeError } from "../base/errors.ts";
 import { type Epoch, INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
@@ -16,6 +16,7 @@ import { isDeadLettersName } from "../store/dead_letter_file.ts";
 import { DecisionFile, NOTHING_DECIDED } from "../store/decision_file.ts";
 import { DECISION_FILE, shellWord } from "../store/folders.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
+import { countStop } from "../store/stops_file.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
@@ -36,6 +37,10 @@ import { WorkerMetrics } from "./worker_metrics.ts";
 
 /** Time for the last words to reach peers and tools before the process leaves. */
 const FAREWELL_MS: Millis = 1_000;
+/** One turn that takes so long is told: it keeps everything else waiting. */
+const SLOW_TURN_MS: Millis = 1_000;
+/** From so many stops at one record on it is said that starting again won't help. */
+const STOPS_TOLD = 3;
 /** Time for a record that is on its way to a sink to arrive whole when the worker leaves at once. */
 const RECORD_GRACE_MS: Millis = 300;
 
@@ -87,6 +92,8 @@ export class Worker {
   #stoppedInOrder = false;
   #gaveWay = false;
   #failure: { readonly error: unknown } | null = null;
+  /** The record that user code wants to stop at. */
+  #failedAt: string | null = null;
   readonly #exited: Promise<ExitStatus>;
   #exit: (status: ExitStatus) => void = () => {};
 
@@ -164,7 +171,8 @@ export class Worker {
     this.#hooks.reached("start.folder_locked");
     if (this.#ending) return;
     const { saved, folder } = this.#store;
-    if (saved !== null && saved.state !== "suspended" && saved.fingerprint !== fingerprint)
+    const { acceptOtherVersion } = this.#config.checkpoints;
+    if (saved !== null && saved.state !== "suspended" && saved.fingerprint !== fingerprint && !acceptOtherVersion)
       throw otherFingerprintError(folder, saved, fingerprint);
     if (saved !== null) await this.#readCheckpoints(saved, folder);
     if (this.#ending) return;
@@ -328,18 +336,30 @@ export class Worker {
   #turn(run: () => void): void {
     this.#depth++;
     try {
+      if (this.#depth > 1) return run();
+      const began = this.#runtime.clock.monotonicMs();
+      const slowBefore = this.#shell.slowCode;
       run();
-      if (this.#depth === 1) {
-        this.#shell.flush();
-        this.#tellSettled();
-        this.#data?.flush();
-        this.#control?.flush();
-      }
+      this.#shell.flush();
+      this.#tellSettled();
+      this.#data?.flush();
+      this.#control?.flush();
+      const ms = this.#runtime.clock.monotonicMs() - began;
+      if (ms >= SLOW_TURN_MS && this.#shell.slowCode === slowBefore) this.#tellSlowTurn(ms);
     } catch (error) {
       void this.#fail(error);
     } finally {
       this.#depth--;
     }
+  }
+
+  /** Which user code it was is said where that is known. */
+  #tellSlowTurn(ms: Millis): void {
+    this.#log.warn(
+      "turn_slow",
+      `This worker did one thing for ${(ms / 1_000).toFixed(1)} s, and nothing else meanwhile: a function of the application that ` +
+        "takes long, a collection of a large heap, or the machine had no time for it",
+    );
   }
 
   #install(cluster: ClusterInformation): void {
@@ -570,6 +590,7 @@ export class Worker {
   async #fail(error: unknown): Promise<void> {
     if (this.#ending) return;
     this.#failure = { error };
+    if (error instanceof UserCodeError && error.at !== null) this.#failedAt = error.at;
     // In a formed cluster the others count on this worker to come back with what it has saved, whatever ends it.
     const isMember = this.#cluster?.membership.formed === true;
     const isOurBug = !(error instanceof TammarError);
@@ -596,6 +617,7 @@ export class Worker {
       await this.#farewell();
       this.#hooks.reached("leave.goodbye_said");
       await this.#cluster?.settle();
+      if (this.#failedAt !== null && this.#store !== null) await this.#countStop(this.#store.folder, this.#failedAt);
       if (files === "remove") await this.#removeFiles();
       else if (files === "abandon") await this.#store?.abandon();
       else await this.#store?.close();
@@ -613,6 +635,18 @@ export class Worker {
     }
     lastWords?.();
     this.#exit(end);
+  }
+
+  /** A record that ended it at each of its last starts will do so at the next. */
+  async #countStop(folder: string, at: string): Promise<void> {
+    const { error } = this.#failure!;
+    const count = await countStop(this.#runtime.disk, folder, at);
+    if (count < STOPS_TOLD || !(error instanceof UserCodeError)) return;
+    const sentence =
+      `It is the ${count}${count === 3 ? "rd" : "th"} time in a row that this record ends this worker, and starting it again won't help: ` +
+      `to get past the record, correct the code, or give the stage onError: "dead_letter" (the record is kept aside) or ` +
+      `onError: "skip" (it is dropped), and start all workers with --accept-other-version beside their options`;
+    this.#failure = { error: new UserCodeError("user_code_fails_again", `${error.message}. ${sentence}`, { at }) };
   }
 
   /** Says goodbye to peers, waits for theirs where the cluster has stopped, and tells the tools. */

@@ -4,6 +4,7 @@ import { application, generatorSource, source, tcpSink } from "../../mod.ts";
 import { AssertionError } from "../../src/base/assert.ts";
 import { Dataflow } from "../../src/operators/dataflow.ts";
 import type { DataflowHooks } from "../../src/operators/dataflow_hooks.ts";
+import type { SlowCode } from "../../src/operators/slow_code.ts";
 import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
 import { planApplication } from "../../src/plan/plan.ts";
 import { batchOf, contextOf, world } from "./world.ts";
@@ -282,6 +283,66 @@ test("each stage is timed once a batch, without what comes behind it", () => {
   ]);
 });
 
+test("user code that takes long is told with its stage, and with the key once it is looked at closely", () => {
+  let now = 0;
+  const told: SlowCode[] = [];
+  let slowKey = "";
+  const plan = planApplication(
+    application("a", () =>
+      fed<string>()
+        .keyBy((text) => {
+          if (text === "key") now += 3_000;
+          return text;
+        })
+        .to("check", (text) => {
+          if (text === slowKey) now += 2_000;
+          now += 1;
+          return text;
+        })
+        .toStateful("count", {
+          initial: () => ({ n: 0 }),
+          apply: (text, state) => {
+            state.n++;
+            if (text === "stateful") now += 60_000;
+            return text;
+          },
+        })
+        .toSink(sink),
+    ),
+    contextOf(),
+  );
+  let clockReads = 0;
+  const dataflow = new Dataflow(plan, {
+    ...quietHooks(),
+    nowMs: () => {
+      clockReads++;
+      return now;
+    },
+    slowCode: (slow) => told.push(slow),
+  });
+  const feed = (...texts: string[]) => {
+    clockReads = 0;
+    dataflow.fromSource(0, batchOf(texts));
+    return told.splice(0);
+  };
+  assert.deepEqual(feed("a", "b", "c"), []);
+  const readsOfFewRecords = clockReads;
+  feed(...Array.from({ length: 100 }, (_, i) => `k${i}`));
+  assert.equal(clockReads, readsOfFewRecords, "nothing is measured for each record");
+
+  slowKey = "b";
+  assert.deepEqual(feed("a", "b", "c"), [{ stage: "s/check", during: "apply", records: 3, ms: 2_003, slowest: null }]);
+  assert.deepEqual(feed("a", "b", "c"), [
+    { stage: "s/check", during: "apply", records: 3, ms: 2_003, slowest: { ms: 2_001, key: "b" } },
+  ]);
+  const alone = { stage: "s/count", during: "apply", records: 1, ms: 60_000 };
+  assert.deepEqual(feed("stateful"), [{ ...alone, slowest: { ms: 60_000, key: "stateful" } }]);
+  assert.deepEqual(feed("x", "stateful"), [{ ...alone, records: 2, slowest: { ms: 60_000, key: "stateful" } }]);
+  const [slowKeyFunction] = feed("key", "y");
+  assert.equal(slowKeyFunction?.during, "key");
+  assert.equal(slowKeyFunction?.ms, 3_000);
+});
+
 test("a broken promise of Tammar itself is no user error", () => {
   const [worker] = world(
     application("a", () =>
@@ -305,6 +366,7 @@ function quietHooks(): DataflowHooks {
     writeSink: () => {},
     userError: ({ error }) => assert.fail(String(error)),
     nowMs: () => 0,
+    slowCode: () => {},
     stageTimed: () => {},
   };
 }

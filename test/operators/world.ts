@@ -66,6 +66,7 @@ function makeWorker(
     userError: (error) => errors.push(error),
     nowMs: () => ticks++,
     stageTimed: () => {},
+    slowCode: () => {},
   };
   const dataflow = check === undefined ? new Dataflow(plan, hooks) : new Dataflow(plan, hooks, check);
   const sourceOf = (source: string) => {

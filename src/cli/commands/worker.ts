@@ -118,6 +118,7 @@ async function runOneWorker(
       intervalMs: options.checkpointIntervalMs,
       rotation: options.logRotation,
       acceptStateLoss: options.acceptStateLoss,
+      acceptOtherVersion: options.acceptOtherVersion,
     },
     timing: DEFAULT_TIMING,
     limits: DEFAULT_LIMITS,

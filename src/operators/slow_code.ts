@@ -1,0 +1,75 @@
+/**
+ * User code that takes long: nothing else happens in a worker meanwhile, and no timer can interrupt it. So it is said
+ * afterwards. Batches are timed anyway; only of a stage that was slow is each record timed, for a while.
+ */
+import type { Millis } from "../runtime/runtime.ts";
+
+/** User code that runs so long within one batch is told. */
+export const SLOW_CODE_MS: Millis = 1_000;
+/** So many batches behind a slow one are looked at record by record. */
+const CLOSE_BATCHES = 1_000;
+
+export interface SlowCode {
+  /** Operator id, `pipeline/stage name`. */
+  readonly stage: string;
+  /** `decode`, `key`, `apply`, `encode`. */
+  readonly during: string;
+  readonly records: number;
+  /** Of all of them. */
+  readonly ms: Millis;
+  /** The record that took longest; null: not known. Its key is null where it has none. */
+  readonly slowest: { readonly ms: Millis; readonly key: string | null } | null;
+}
+
+/** Finds the record that takes longest, in the batches behind one that was slow. */
+export class SlowRecords {
+  #closeBatches = 0;
+  #at = 0;
+  #slowest = 0;
+  #slowestMs: Millis = 0;
+  readonly #nowMs: () => Millis;
+
+  constructor(nowMs: () => Millis) {
+    this.#nowMs = nowMs;
+  }
+
+  /** A batch begins. Is each of its records to be timed? */
+  begin(): boolean {
+    if (this.#closeBatches === 0) return false;
+    this.#at = 0;
+    this.#slowestMs = 0;
+    return true;
+  }
+
+  /** Of a batch that is looked at closely: its records, one after the other. */
+  timed<T>(record: number, run: () => T): T {
+    const before = this.#nowMs();
+    try {
+      return run();
+    } finally {
+      const ms = this.#nowMs() - before;
+      this.#at = record + 1;
+      if (ms > this.#slowestMs) {
+        this.#slowestMs = ms;
+        this.#slowest = record;
+      }
+    }
+  }
+
+  /** The next record of a batch that is looked at closely, where all have their turn. */
+  get next(): number {
+    return this.#at;
+  }
+
+  /** The batch is over. @returns What is to be told; null: nothing. */
+  end(ms: Millis, of: { stage: string; during: string; records: number; keys: readonly string[] }): SlowCode | null {
+    const isClose = this.#closeBatches > 0;
+    if (isClose) this.#closeBatches--;
+    if (ms < SLOW_CODE_MS) return null;
+    this.#closeBatches = CLOSE_BATCHES;
+    const { stage, during, records, keys } = of;
+    if (records === 1) return { stage, during, records, ms, slowest: { ms, key: keys[0] ?? null } };
+    const slowest = isClose ? { ms: this.#slowestMs, key: keys[this.#slowest] ?? null } : null;
+    return { stage, during, records, ms, slowest };
+  }
+}
