@@ -16,6 +16,7 @@ import { type Plan, planApplication } from "../plan/plan.ts";
 import type { Address, Millis } from "../runtime/runtime.ts";
 import { DEFAULT_CHECKPOINT_MS, type LogRotation, type SourceAddress } from "../worker/config.ts";
 import type { LogFormat, LogLevel } from "./logger.ts";
+import { parseMemoryLimit } from "./memory_limit.ts";
 import { nearest } from "./nearest.ts";
 import {
   addressOf,
@@ -127,6 +128,11 @@ const WORKING: readonly OptionSpec[] = [
     help: "Go on from the last checkpoint of another version of the application, though it was not suspended",
   },
   {
+    name: "memory-limit",
+    value: "BYTES",
+    help: "Of resident memory: beyond it the worker takes a checkpoint and leaves, with exit status 21; off: none (default: nine tenths of what there is)",
+  },
+  {
     name: "log-rotation",
     value: null,
     help: "Keep the event log in numbered files in the resilience folder, and begin a new one when rotate-log asks for it",
@@ -187,6 +193,8 @@ export interface WorkerOptions {
   readonly checkpointIntervalMs: Millis | null;
   readonly acceptStateLoss: boolean;
   readonly acceptOtherVersion: boolean;
+  /** Infinity: off. Null: not given. */
+  readonly memoryLimitBytes: number | null;
   /** Null: off. */
   readonly logRotation: LogRotation | null;
   readonly logLevel: LogLevel;
@@ -264,6 +272,7 @@ function checkOptions(parsed: ParsedArguments, surroundings: WorkerSurroundings)
     checkpointIntervalMs,
     acceptStateLoss: isGiven(parsed, "accept-state-loss"),
     acceptOtherVersion: isGiven(parsed, "accept-other-version"),
+    memoryLimitBytes: parseMemoryLimit(textOf(parsed, "memory-limit")),
     logRotation: logRotation(parsed, checkpointIntervalMs),
     logLevel,
     logFormat,

@@ -109,6 +109,8 @@ const SLICE_MS: Millis = 1;
 const TICK_MS: Millis = 20;
 /** Of the path and place of damage, in a message. */
 const SAID_MAX = 2_048;
+/** One that takes so long is said to be waited for. */
+const SLOW_CHECKPOINT_MS: Millis = 2_000;
 /** Who may wait for a checkpoint at once. */
 const ASKING_MAX = 64;
 
@@ -167,6 +169,8 @@ export class Checkpoints {
   #cut: Cut | null = null;
   /** Sources stand still since too many checkpoints failed. */
   #muted = false;
+  /** Sources stand still since this worker is about to leave. */
+  #leaving = false;
   /** Everything that touches the state's files and must not overlap, in order. */
   #files: Promise<void> = Promise.resolve();
   /** Of the last recovery that this process was asked to take part in. */
@@ -256,6 +260,9 @@ export class Checkpoints {
       write_ms: ms(cut?.writeMs),
       state_bytes: cut?.stateBytes ?? 0,
       written_bytes: cut?.writtenBytes ?? 0,
+      // One that is on its way to the disk, and since when; 0: none is.
+      writing_epoch: this.#cut?.epoch ?? 0,
+      writing_ms: this.#cut === null ? 0 : ms(this.#now() - this.#cut.sinceMs),
       aborted: this.#aborted,
       aligning: this.#aligner.aligning,
       muted: this.#muted,
@@ -280,7 +287,12 @@ export class Checkpoints {
     const recovery = this.#recovery?.waitingFor() ?? null;
     if (recovery !== null) return recovery;
     if (this.#muted) return "sources stand still: too many checkpoints in a row have failed";
-    return null;
+    const collecting = this.#coordinator?.waitingFor(this.#now(), SLOW_CHECKPOINT_MS) ?? null;
+    if (collecting !== null) return collecting;
+    const cut = this.#cut;
+    if (cut === null || this.#now() - cut.sinceMs < SLOW_CHECKPOINT_MS) return null;
+    if (cut.durable === null) return `checkpoint ${cut.epoch} is being written`;
+    return `checkpoint ${cut.epoch} waits for the word of ${[...cut.votesMissing].join(", ")}`;
   }
 
   /** The initializer's: these have come to phase III, and the cluster has to go through a recovery before they work. */
@@ -461,8 +473,16 @@ export class Checkpoints {
     }
   }
 
+  /** Nothing more is taken in by this worker's sources. */
+  standStillForGood(): void {
+    this.#leaving = true;
+    this.#goOn();
+  }
+
   #goOn(): void {
-    this.#options.shell.standStill(this.#muted || this.#phase === "recovering" || this.#aligner.aligning !== 0);
+    this.#options.shell.standStill(
+      this.#leaving || this.#muted || this.#phase === "recovering" || this.#aligner.aligning !== 0,
+    );
   }
 
   #takeCut(epoch: Epoch): void {

@@ -63,6 +63,8 @@ export interface ClusterOwner {
   ready(workers: readonly WorkerName[]): void;
   /** The control connection to this worker is gone. */
   peerLost(worker: WorkerName): void;
+  /** Four times a second. */
+  ticked(): void;
   /** What the worker itself waits for, beside other workers; in words. */
   waitingFor(): string | null;
 }
@@ -610,6 +612,7 @@ export class Cluster {
       this.#options.turn(() => {
         if (this.#closed) return;
         this.#driveStop({ kind: "tick" });
+        this.#options.owner.ticked();
         this.#tellWaiting();
       });
       this.#tick();

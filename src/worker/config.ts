@@ -124,6 +124,8 @@ export interface Limits {
   readonly logSegmentBytes: number;
   /** What that log may grow by, beside multiples of the state, before it is written anew in turn. */
   readonly logSlackBytes: number;
+  /** `--memory-limit`, of resident memory: beyond it the worker takes a checkpoint and leaves. Infinity: off. */
+  readonly memoryBytes: number;
   /** Keys that a checkpoint writes before everything else has its turn. */
   readonly sliceKeys: number;
   readonly sourceConnections: number;
@@ -142,6 +144,7 @@ export const DEFAULT_LIMITS: Limits = {
   linkUnackedBytes: 16 << 20,
   logSegmentBytes: 16 << 20,
   logSlackBytes: 40 << 20,
+  memoryBytes: Number.POSITIVE_INFINITY,
   sliceKeys: 8_192,
   sourceConnections: 1_024,
   externalConnections: 32,

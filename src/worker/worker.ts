@@ -30,6 +30,7 @@ import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts
 import { DataflowShell, listenError } from "./dataflow_shell.ts";
 import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
+import { MemoryGuard } from "./memory_guard.ts";
 import { Queries } from "./queries.ts";
 import { StateKeeper } from "./state_keeper.ts";
 import { Streams } from "./streams.ts";
@@ -70,6 +71,7 @@ export class Worker {
   readonly #plan: Plan;
   readonly #shell: DataflowShell;
   readonly #metrics: WorkerMetrics;
+  readonly #memory: MemoryGuard;
   #store: Store | null = null;
   #cluster: Cluster | null = null;
   #control: ControlChannel | null = null;
@@ -114,6 +116,13 @@ export class Worker {
     });
     const turn = (run: () => void) => this.#turn(run);
     this.#metrics = new WorkerMetrics(config, runtime, log, this.#plan);
+    this.#memory = new MemoryGuard({
+      limitBytes: config.limits.memoryBytes,
+      residentBytes: () => runtime.host.residentBytes(),
+      high: (resident) =>
+        log.warn("memory_high", `${this.#memoryText(resident)}. At that limit the worker leaves, with exit status 21`),
+      exceeded: (resident) => this.#leaveForMemory(resident),
+    });
     this.#shell = new DataflowShell({
       config,
       runtime,
@@ -230,6 +239,7 @@ export class Worker {
         streams: (from, message) => this.#streams?.received(from, message),
         ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
         peerLost: (peer) => this.#checkpoints?.peerLost(peer),
+        ticked: () => this.#memory.look(this.#runtime.clock.monotonicMs()),
         waitingFor: () => this.#checkpoints?.waitingFor() ?? this.#shell.waitingFor(),
       },
     };
@@ -637,6 +647,39 @@ export class Worker {
     this.#exit(end);
   }
 
+  /** How much there is, and of which keys. */
+  #memoryText(resident: number): string {
+    const { memoryBytes } = this.#config.limits;
+    const stages = this.#plan.stages.filter((stage) => stage.kind === "stateful");
+    const keys = stages.map(({ id, index }) => `${id}: ${this.#shell.dataflow?.keyCount(index) ?? 0} keys`);
+    const saved = this.#checkpoints?.status["state_bytes"] ?? 0;
+    const state = keys.length === 0 ? "no keyed state" : `${keys.join(", ")} (as saved: ${megabytes(Number(saved))})`;
+    return `Resident memory is ${megabytes(resident)} of at most ${megabytes(memoryBytes)} (--memory-limit): ${state}`;
+  }
+
+  /** What has come in is kept by a checkpoint; then the worker leaves, before the system kills it. */
+  #leaveForMemory(resident: number): void {
+    if (this.#ending || this.#cluster?.stopping === true) return;
+    const text = this.#memoryText(resident);
+    const checkpoints = this.#checkpoints;
+    const leave = (epoch: Epoch, reason: string) => {
+      const kept = epoch > 0 ? `checkpoint ${epoch} was taken` : `no checkpoint could be taken (${reason})`;
+      const remedy =
+        "start it again with a higher --memory-limit, or on a machine with more memory; what was taken in behind the last " +
+        "checkpoint is treated as in any crash";
+      this.#turn(
+        () => void this.#fail(new UserCodeError("memory_limit", `${text}; ${kept}, and the worker leaves: ${remedy}`)),
+      );
+    };
+    if (checkpoints === null) return leave(0, "they are off, or the cluster is not formed yet");
+    this.#log.error(
+      "memory_limit_reached",
+      `${text}; sources stand still, a checkpoint is taken, then the worker leaves`,
+    );
+    checkpoints.standStillForGood();
+    checkpoints.ask(leave);
+  }
+
   /** A record that ended it at each of its last starts will do so at the next. */
   async #countStop(folder: string, at: string): Promise<void> {
     const { error } = this.#failure!;
@@ -683,6 +726,10 @@ export class Worker {
       );
     }
   }
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`;
 }
 
 function decisionMissing(folder: string): ResilienceError {

@@ -53,6 +53,8 @@ export interface ClusterOptions extends WorldOptions {
   readonly application?: () => Application;
   readonly limits?: Partial<Limits>;
   readonly config?: Partial<WorkerConfig>;
+  /** What a worker sees in place of its runtime. */
+  readonly runtime?: (runtime: Runtime, name: string) => Runtime;
 }
 
 export class VirtualCluster {
@@ -77,7 +79,9 @@ export class VirtualCluster {
   start(name: string, change: Partial<WorkerConfig> = {}): WorkerProcess {
     const config = { ...this.configOf(name), ...change };
     const worker = new WorkerProcess(name);
-    worker.process = this.machines.get(name)!.startProcess((runtime) => worker.run(config, runtime));
+    worker.process = this.machines
+      .get(name)!
+      .startProcess((runtime) => worker.run(config, this.#options.runtime?.(runtime, name) ?? runtime));
     this.processes.set(name, worker);
     return worker;
   }

@@ -42,7 +42,9 @@ async function ended(made: VirtualCluster, change: Partial<WorkerConfig> = {}): 
 
 function visible(made: VirtualCluster): string[] {
   const { disk } = made.machines.get(INITIALIZER)!;
-  const parts = disk.paths().filter((path) => path.startsWith("/data/out/") && !path.includes("/.") && !path.endsWith("/"));
+  const parts = disk
+    .paths()
+    .filter((path) => path.startsWith("/data/out/") && !path.includes("/.") && !path.endsWith("/"));
   return parts.flatMap((path) => new TextDecoder().decode(disk.peek(path)!).split("\n").slice(0, -1));
 }
 

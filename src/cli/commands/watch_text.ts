@@ -92,6 +92,8 @@ function workerLines(name: string, fields: Fields): string[] {
   if (fieldsOf(fields["checkpoint"])["muted"] === true) {
     lines.push("  muted: all sources, since too many checkpoints in a row have failed");
   }
+  const { writing_epoch: epoch, writing_ms: sinceMs } = fieldsOf(fields["checkpoint"]);
+  if (number(epoch) > 0) lines.push(`  checkpoint ${number(epoch)} writing for ${ms(sinceMs)}`);
   for (const sink of list(fields["sinks"])) {
     const since = number(sink["muted_ms"]);
     const mutes = since === 0 ? "" : `, has held its sources back for ${ms(since)}`;

@@ -10,6 +10,7 @@ import { buildId } from "../build_id.ts";
 import type { Command, Invocation } from "../command.ts";
 import { commandHelp } from "../help.ts";
 import { createLogger, type Logger } from "../logger.ts";
+import { defaultMemoryLimit } from "../memory_limit.ts";
 import { loadApplication } from "../module_loader.ts";
 import { report } from "../run_command.ts";
 import { print } from "../terminal.ts";
@@ -121,7 +122,10 @@ async function runOneWorker(
       acceptOtherVersion: options.acceptOtherVersion,
     },
     timing: DEFAULT_TIMING,
-    limits: DEFAULT_LIMITS,
+    limits: {
+      ...DEFAULT_LIMITS,
+      memoryBytes: options.memoryLimitBytes ?? (await defaultMemoryLimit(runtime.disk)),
+    },
   };
   return superviseWorker(runtime, instruments.adjust(config), options, checked.warnings, instruments.hooks);
 }

@@ -141,21 +141,11 @@ export class CheckpointCoordinator {
     return this.#failures;
   }
 
-  /** For people: what is under way. */
-  describe(now: Millis): string {
+  /** In words: whose part of one is awaited for so long or longer; null: nobody's. */
+  waitingFor(now: Millis, longMs: Millis): string | null {
     const state = this.#state;
-    switch (state.kind) {
-      case "suspended":
-        return `no checkpoints: ${state.reason}`;
-      case "resting":
-        return `checkpoint ${this.#complete} is complete`;
-      case "collecting":
-        return `checkpoint ${state.epoch} waits for ${[...state.waiting].sort().join(", ")} (${Math.round(now - state.since)} ms)`;
-      case "deciding":
-        return `checkpoint ${state.epoch} is being decided`;
-      default:
-        return unreachable(state);
-    }
+    if (state.kind !== "collecting" || now - state.since < longMs) return null;
+    return `checkpoint ${state.epoch} waits for ${[...state.waiting].sort().join(", ")}`;
   }
 
   handle(event: CheckpointEvent, now: Millis): CheckpointEffect[] {
