@@ -107,3 +107,55 @@ test("a worker whose folder is taken away while it works leaves with 20 at the n
     /the newcomer has none of its saved cluster information; start it with the --resilience-dir/,
   );
 });
+
+test("a worker that comes back with an empty folder is refused, and let in with empty state once that was accepted", async () => {
+  const { cluster } = await working(85);
+  cluster.send(INITIALIZER, sequences(KEYS, COUNT), { perMs: 20 });
+  await assertAllComesOut(cluster);
+  await cluster.world.runFor(1_000);
+  cluster.processes.get("w1")!.process.kill();
+  const elsewhere = { resilienceDir: "/elsewhere" };
+  const ended = async (name: string) => {
+    const { status } = cluster.processes.get(name)!;
+    assert.ok(
+      await cluster.world.runUntil(() => cluster.processes.get(name)!.status !== null, 30_000),
+      `${name} ${status}`,
+    );
+    return cluster.processes.get(name)!;
+  };
+
+  cluster.start("w1", elsewhere);
+  const taken = await ended("w1");
+  assert.equal(taken.status, 13, String(taken.error));
+  assert.match(
+    String(taken.error),
+    /has none of its saved cluster information.*initializer again with --accept-state-loss/,
+  );
+
+  const restart = async (acceptStateLoss: boolean) => {
+    cluster.processes.get(INITIALIZER)!.process.kill();
+    const checkpoints = { ...NO_CHECKPOINTS, intervalMs: 200, acceptStateLoss };
+    cluster.start(INITIALIZER, { checkpoints });
+    cluster.start("w1", elsewhere);
+  };
+  await restart(false);
+  const lost = await ended("w1");
+  assert.equal(lost.status, 12, String(lost.error));
+  assert.match(String(lost.error), /"w1".*--accept-state-loss/);
+  assert.equal(cluster.processes.get(INITIALIZER)!.status, null, "the initializer waits for the right one");
+
+  await restart(true);
+  assert.ok(await cluster.working(), "it is let in");
+  assert.match(said(cluster, "w1"), /state_lost: .* it starts empty, as was accepted/);
+  const before = cluster.sink.lines.length;
+  cluster.send(
+    INITIALIZER,
+    Array.from({ length: KEYS }, (_, key) => `key${key} 7`),
+  );
+  assert.ok(await cluster.world.runUntil(() => cluster.sink.lines.length >= before + KEYS, 30_000), "it works");
+  const windows = cluster.sink.lines.slice(before).map((line) => line.slice(line.indexOf(" ") + 1));
+  const own = windows.filter((window) => window === "0 0 0 7").length;
+  const kept = windows.filter((window) => window === `${COUNT - 2} ${COUNT - 1} ${COUNT} 7`).length;
+  assert.ok(own > 0 && kept > 0, "the keys of that worker begin anew, those of the other go on");
+  assert.equal(own + kept, KEYS);
+});

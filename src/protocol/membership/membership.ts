@@ -191,7 +191,8 @@ export class Membership {
         return refuse(
           "name_taken",
           `worker name "${name}" is taken: it belongs to a worker of this cluster that is away at the moment, and the newcomer ` +
-            `has none of its saved cluster information; start it with the --resilience-dir of that worker, or under another name in another cluster`,
+            `has none of its saved cluster information; start it with the --resilience-dir of that worker, or under another name in another cluster; if those files are lost for ` +
+            `good, start the initializer again with --accept-state-loss, then this worker`,
         );
       }
       default:
