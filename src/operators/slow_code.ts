@@ -2,10 +2,9 @@
  * User code that takes long: nothing else happens in a worker meanwhile, and no timer can interrupt it. So it is said
  * afterwards. Batches are timed anyway; only of a stage that was slow is each record timed, for a while.
  */
-import type { Millis } from "../runtime/runtime.ts";
 
 /** User code that runs so long within one batch is told. */
-export const SLOW_CODE_MS: Millis = 1_000;
+export const SLOW_CODE_MS: number = 1_000;
 /** So many batches behind a slow one are looked at record by record. */
 const CLOSE_BATCHES = 1_000;
 
@@ -16,9 +15,9 @@ export interface SlowCode {
   readonly during: string;
   readonly records: number;
   /** Of all of them. */
-  readonly ms: Millis;
+  readonly ms: number;
   /** The record that took longest; null: not known. Its key is null where it has none. */
-  readonly slowest: { readonly ms: Millis; readonly key: string | null } | null;
+  readonly slowest: { readonly ms: number; readonly key: string | null } | null;
 }
 
 /** Finds the record that takes longest, in the batches behind one that was slow. */
@@ -26,10 +25,10 @@ export class SlowRecords {
   #closeBatches = 0;
   #at = 0;
   #slowest = 0;
-  #slowestMs: Millis = 0;
-  readonly #nowMs: () => Millis;
+  #slowestMs: number = 0;
+  readonly #nowMs: () => number;
 
-  constructor(nowMs: () => Millis) {
+  constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
   }
 
@@ -62,7 +61,7 @@ export class SlowRecords {
   }
 
   /** The batch is over. @returns What is to be told; null: nothing. */
-  end(ms: Millis, of: { stage: string; during: string; records: number; keys: readonly string[] }): SlowCode | null {
+  end(ms: number, of: { stage: string; during: string; records: number; keys: readonly string[] }): SlowCode | null {
     const isClose = this.#closeBatches > 0;
     if (isClose) this.#closeBatches--;
     if (ms < SLOW_CODE_MS) return null;
