@@ -551,7 +551,9 @@ function otherCodec(of: LogStage): ResilienceError {
 /** A state that can't be stored, by its stage and key. */
 function unfit(kept: Kept, key: string, error: unknown): Error {
   if (!(error instanceof ValueError)) return error instanceof Error ? error : new Error(String(error));
-  const message = `Cannot store the state of key ${showKey(key)} in stage ${JSON.stringify(kept.name.id)}: ${error.message}`;
+  // Which of the block it was says nothing to whoever reads it: the key does.
+  const why = error.message.replace(` of value ${error.index} `, " ");
+  const message = `Cannot store the state of key ${showKey(key)} in stage ${JSON.stringify(kept.name.id)}: ${why}`;
   return new ValueError(error.code, error.path, 0, message);
 }
 

@@ -834,6 +834,7 @@ const WATCHED = {
           align_ms: 1.5,
         },
         ...{ write_ms: 3, state_bytes: 1024, written_bytes: 256, recovery_role: "survivor", recovery_epoch: 7 },
+        ...{ writing_epoch: 10, writing_ms: 12_000 },
         ...{ recovery_age_ms: 61_000, recovery_reason: "worker1 has started", recovery_gather_ms: 10 },
       },
     },
@@ -864,6 +865,7 @@ test("query --watch shows checkpoint, recovery and who is muted, says when the w
       assert.match(out, /initializer: stood still 10 ms until/);
       assert.match(out, /worker1: .* read 0 keys in 20 ms/);
       assert.match(out, /muted: source words, by sink words\/out/);
+      assert.match(out, /checkpoint 10 writing for 12\.0 s/);
       assert.match(out, /sink words\/out: connected, 20 bytes queued, has held its sources back for 1.5 s/);
       assert.match(out, /unreachable: .*; it is tried again/);
       assert.ok(!out.includes("\u001b"), "no redrawing on a pipe");
