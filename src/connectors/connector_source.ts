@@ -8,7 +8,7 @@
  *   B3. Who has not said HELLO is a stranger: it has 5 seconds and 16 KiB for it, and when all connections are in use, the
  *       one that is here longest goes.
  *   B4. A connection that is closed for a reason gets to read it: its direction is ended, what it still sends is read and
- *       dropped for a second. (A close with unread bytes would be a reset, which can overtake the reason.)
+ *       dropped for a second, of the 64 newest. (A close with unread bytes would be a reset, which can overtake the reason.)
  *   B5. A client that is gone without a word (a machine without power, a cable) would keep its streams for ever. When
  *       somebody else asks for one of them and the client has said nothing for 15 seconds, its connection is closed. Nothing
  *       is lost by it, also if the client was only idle: it connects again.
@@ -32,6 +32,7 @@ const HELLO_BYTES_MAX = 16_384;
 /** From a refused NOTIFY to the ACK that makes the client try again. */
 const REMIND_MS: Millis = 1_000;
 const LINGER_MS: Millis = 1_000;
+const LINGERING_MAX = 64;
 /** B5. */
 const SILENCE_MS: Millis = 15_000;
 const UNREAD_BYTES_MAX = 4 << 20;
@@ -401,8 +402,14 @@ export class ConnectorSourceConnector implements SourceConnector {
   /** B4: the client gets to read what was said, and its streams are free at once. */
   #leave(connection: Connection): void {
     if (!this.#connections.delete(connection)) return;
-    const { log, name, runtime, turn } = this.#options;
+    const { log, name, runtime, turn, connectionsMax } = this.#options;
     const { conn, machine } = connection;
+    for (const oldest of this.#lingering) {
+      if (this.#lingering.size < Math.min(LINGERING_MAX, connectionsMax)) break;
+      this.#lingering.delete(oldest);
+      oldest.cancelTimer?.();
+      oldest.conn.abort();
+    }
     this.#lingering.add(connection);
     connection.deaf = true;
     connection.leaving = true;

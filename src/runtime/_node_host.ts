@@ -1,6 +1,6 @@
 /** `Clock`, `Random` and `Host` over `node:` and web globals, for Bun and Deno alike. */
 
-import { writeSync } from "node:fs";
+import { readFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
 import { diskError } from "./_node_disk.ts";
@@ -98,12 +98,23 @@ export function createNodeHost(parts: HostParts): Host {
     exit: (status) => process.exit(status),
     importModule: parts.importModule,
     residentBytes: () => process.memoryUsage.rss(),
+    descriptorsMax: readDescriptorsMax(),
     cpuMicros() {
       const { user, system } = process.cpuUsage();
       return user + system;
     },
     digest: async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)),
   };
+}
+
+/** Both runtimes have raised the soft limit to the hard one by now. Told by Linux alone. */
+function readDescriptorsMax(): number | null {
+  try {
+    const found = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+    return found === null ? null : Number(found[1]);
+  } catch {
+    return null;
+  }
 }
 
 /** One write at a time, in order. `process.stdout` is left alone: it buffers without bound, and under Deno it blocks. */

@@ -54,6 +54,8 @@ declare const Deno: {
 };
 
 const PIECE_BYTES_MAX = 64 * 1024;
+/** For the first reads: a connection on which little comes, or nothing, costs no more. */
+const FIRST_BYTES_MAX = 1024;
 /** After a failed accept (no descriptors left) the next one is tried this much later. */
 const ACCEPT_RETRY_MS = 20;
 
@@ -165,7 +167,7 @@ class DenoConn implements Conn {
     if (this.#reading) throw new Error(`Cannot read from ${addressText(this.peer)}: another read is pending`);
     if (this.#over === "closed") throw this.#error("read from");
     if (this.#peerDone) return null;
-    this.#buffer ??= new Uint8Array(PIECE_BYTES_MAX);
+    this.#buffer ??= new Uint8Array(FIRST_BYTES_MAX);
     this.#reading = true;
     try {
       for (;;) {
@@ -177,7 +179,10 @@ class DenoConn implements Conn {
           this.#closeWhenDone();
           return null;
         }
-        if (length > 0) return this.#buffer.subarray(0, length);
+        if (length === 0) continue;
+        const bytes = this.#buffer.subarray(0, length);
+        if (length === this.#buffer.length && length < PIECE_BYTES_MAX) this.#buffer = new Uint8Array(PIECE_BYTES_MAX);
+        return bytes;
       }
     } catch (cause) {
       throw this.#failed("read from", cause, 0);

@@ -239,6 +239,8 @@ export interface Host {
   importModule(path: string): Promise<Record<string, unknown>>;
   /** Resident set size in bytes. */
   residentBytes(): number;
+  /** How many files and sockets this process may have open at once; `null`: not known. */
+  readonly descriptorsMax: number | null;
   /** User plus system time of this process, in microseconds. */
   cpuMicros(): number;
   /** SHA-256, for fingerprints. */

@@ -412,6 +412,7 @@ const LIMITS: Fields = {
   sourceConnections: optional(integer(1, 100_000)),
   externalConnections: optional(integer(1, 100_000)),
   strangers: optional(integer(1, 100_000)),
+  allSourceConnections: optional(integer(1, 100_000)),
 };
 const NETWORK: Fields = {
   latencyMinMs: optional(number(0, 60_000)),

@@ -129,6 +129,8 @@ export interface Limits {
   /** Keys that a checkpoint writes before everything else has its turn. */
   readonly sliceKeys: number;
   readonly sourceConnections: number;
+  /** Of all TCP and connector sources of the worker together; each takes an equal part. */
+  readonly allSourceConnections: number;
   readonly externalConnections: number;
   /** Connections on one listener that have not yet completed a first frame: the oldest goes. Per foreign address: 8. */
   readonly strangers: number;
@@ -147,6 +149,24 @@ export const DEFAULT_LIMITS: Limits = {
   memoryBytes: Number.POSITIVE_INFINITY,
   sliceKeys: 8_192,
   sourceConnections: 1_024,
+  allSourceConnections: Number.POSITIVE_INFINITY,
   externalConnections: 32,
   strangers: 64,
 };
+
+/**
+ * Every connection takes one of the descriptors that the process may have open: strangers must leave enough for links and
+ * files, or a checkpoint could not be written.
+ *
+ * @param descriptorsMax `Host.descriptorsMax`.
+ */
+export function limitsWithin(descriptorsMax: number | null): Limits {
+  if (descriptorsMax === null) return DEFAULT_LIMITS;
+  const part = (divisor: number) => Math.max(1, Math.floor(descriptorsMax / divisor));
+  return {
+    ...DEFAULT_LIMITS,
+    allSourceConnections: part(2),
+    externalConnections: Math.min(DEFAULT_LIMITS.externalConnections, part(16)),
+    strangers: Math.min(DEFAULT_LIMITS.strangers, part(16)),
+  };
+}

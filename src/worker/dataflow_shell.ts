@@ -447,7 +447,6 @@ export class DataflowShell {
     const userError = (error: UserError) => this.#userError(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
-    const connectionsMax = definition.kind === "tcp" ? definition.connectionsMax : undefined;
     const input = config.inputs.get(name);
     const take = (
       bytes: Uint8Array,
@@ -477,7 +476,7 @@ export class DataflowShell {
       turn,
       blocked: () => this.#still || this.#blocked(reach),
       frameBytesMax: input?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
-      connectionsMax: connectionsMax ?? config.limits.sourceConnections,
+      connectionsMax: this.#connectionsMax(planned),
       // Asked for at Phase IV, when the members are known.
       maker: (generator) =>
         new GeneratorRunner(
@@ -512,6 +511,21 @@ export class DataflowShell {
       checkpoints: config.checkpoints.intervalMs !== null,
       toRegistry: (request) => this.#options.toRegistry(index, request),
     });
+  }
+
+  #connectionsMax({ definition, name }: PlannedSource): number {
+    const { config, plan, log } = this.#options;
+    const { sourceConnections, allSourceConnections } = config.limits;
+    const wanted = (definition.kind === "tcp" ? definition.connectionsMax : undefined) ?? sourceConnections;
+    const listening = plan.sources.filter((source) => listens(source.definition)).length;
+    const most = Math.max(1, Math.floor(allSourceConnections / listening));
+    if (!listens(definition) || most >= wanted) return wanted;
+    log.warn(
+      "source_connections_reduced",
+      `${name} source: takes at most ${most} connections instead of ${wanted}, since the system lets this process have few ` +
+        "files and sockets open: raise the hard limit (ulimit -Hn) for more",
+    );
+    return most;
   }
 
   #makeSink({ id, output, definition }: PlannedSink): SinkConnector {
@@ -864,6 +878,10 @@ function framingOf(planned: PlannedSource | undefined): DeadLetter["framing"] {
 }
 
 /** Does the operator give it an address with `--in`? */
+function listens({ kind }: PlannedSource["definition"]): boolean {
+  return kind === "tcp" || kind === "connector";
+}
+
 function isListening(connector: SourceConnector): connector is ConnectorSourceConnector | TcpSourceConnector {
   return connector instanceof TcpSourceConnector || connector instanceof ConnectorSourceConnector;
 }

@@ -14,6 +14,7 @@ import type { Checkpoints } from "./checkpoints.ts";
 import type { Cluster } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { DataflowShell } from "./dataflow_shell.ts";
+import type { ExternalCounts } from "./external/external_server.ts";
 import type { ClusterEntityCounts, ClusterStatus, ExternalHandler, Partitions, StopEvent } from "./external/handler.ts";
 import { groupId, partitionsOf, sourceIdsOf, stateStepId } from "./external/step_lists.ts";
 
@@ -33,6 +34,8 @@ export interface QueriesOptions {
   readonly checkpoints: () => Pick<Checkpoints, "ask" | "status"> | null;
   readonly control: ControlChannel;
   readonly data: DataChannel;
+  /** Null: there is no external channel. */
+  readonly external: () => ExternalCounts | null;
   readonly fingerprint: string;
   /** Begins a new file of this worker's event log. */
   readonly rotateLog: () => void;
@@ -227,7 +230,7 @@ export class Queries implements ExternalHandler {
 
   /** What this worker says of itself, in the form that travels. */
   ownStatus(): unknown {
-    const { checkpoints, cluster, config, data, control, fingerprint, plan, runtime, shell } = this.#options;
+    const { checkpoints, cluster, config, data, control, external, fingerprint, plan, runtime, shell } = this.#options;
     const now = runtime.clock.monotonicMs();
     const { dataflow } = shell;
     return {
@@ -276,6 +279,7 @@ export class Queries implements ExternalHandler {
         ...stats,
         strangersClosed: Object.fromEntries(stats.strangersClosed),
       })),
+      external: external(),
     };
   }
 

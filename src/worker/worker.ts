@@ -255,6 +255,7 @@ export class Worker {
       fingerprint,
       control: this.#control,
       data: this.#data,
+      external: () => this.#external?.counts ?? null,
       rotateLog: () => this.#rotateLog(),
       turn: (run) => this.#turn(run),
     });

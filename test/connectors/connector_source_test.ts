@@ -253,6 +253,37 @@ test("a stranger has 5 seconds and 16 KiB for its HELLO, and makes room for clie
   assert.match(bench.log.last("source_connection_limit"), /all 2 connections are in use/);
 });
 
+test("of those that linger for a reason they may not read, the oldest goes when there are too many", async () => {
+  const bench = await new Bench(6, { connectionsMax: 3 }).listening();
+  const conns: Conn[] = [];
+  for (let count = 0; count < 5; count++) {
+    // It does not end its side when it hears the end.
+    bench.world.host(`lingerer${count}`).startProcess(async ({ net }) => {
+      const conn = await net.connect({ host: "worker", port: PORT }, { timeoutMs: 5_000 });
+      await conn.write(frameBytes(hello("guess")));
+      conns.push(conn);
+    });
+    assert.ok(await bench.runUntil(() => conns.length > count));
+    await bench.world.runFor(10);
+  }
+  const cut: boolean[] = [];
+  for (const conn of conns) {
+    // The first may still be taken by its own side, and is answered by a reset.
+    await bench.world.drive(conn.write(Uint8Array.of(0)).catch(() => {}));
+    await bench.world.runFor(10);
+    const written = conn.write(Uint8Array.of(0));
+    cut.push(
+      await bench.world.drive(
+        written.then(
+          () => false,
+          () => true,
+        ),
+      ),
+    );
+  }
+  assert.deepEqual(cut, [true, true, false, false, false]);
+});
+
 test("a frame over the limit costs its connection, without a word", async () => {
   const bench = await new Bench(5).listening();
   const stranger = bench.stranger();

@@ -799,6 +799,7 @@ promise("the host digests bytes, knows its process and counts its work", async (
   assert.ok(host.workingDir.startsWith("/"));
   assert.equal(host.env("TAMMAR_NO_SUCH_VARIABLE"), undefined);
   assert.ok(host.residentBytes() > 1_000_000);
+  assert.ok(host.descriptorsMax === null || host.descriptorsMax > 20);
   const before = host.cpuMicros();
   await sleep(runtime, 20);
   assert.ok(host.cpuMicros() >= before);

@@ -2,7 +2,7 @@ import type { Application } from "../../api/application.ts";
 import { EXIT, type ExitStatus, TammarError } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
-import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../../worker/config.ts";
+import { DEFAULT_TIMING, limitsWithin, NO_CHECKPOINTS, type WorkerConfig } from "../../worker/config.ts";
 import { NO_HOOKS, type WorkerHooks } from "../../worker/crash_points.ts";
 import { runWorker } from "../../worker/worker.ts";
 import { applicationDigest } from "../application_digest.ts";
@@ -123,7 +123,7 @@ async function runOneWorker(
     },
     timing: DEFAULT_TIMING,
     limits: {
-      ...DEFAULT_LIMITS,
+      ...limitsWithin(runtime.host.descriptorsMax),
       memoryBytes: options.memoryLimitBytes ?? (await defaultMemoryLimit(runtime.disk)),
     },
   };

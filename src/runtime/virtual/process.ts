@@ -256,6 +256,7 @@ export class VirtualProcess implements Owner {
       exit: (status) => this.#exit(status),
       importModule: (path) => this.#importModule(machine, path, options.modules ?? {}),
       residentBytes: () => 50_000_000,
+      descriptorsMax: null,
       cpuMicros: () => this.steps * 20,
       digest: (bytes) => {
         // The bytes are read when the work is done, so that whoever changes them in between finds out.

@@ -111,6 +111,11 @@ export class ExternalConnection {
     return !this.#hasFrame;
   }
 
+  /** Has it had all its answers? Then nothing is lost with it. */
+  get idle(): boolean {
+    return this.#slots.length === 0 && this.#writing === null;
+  }
+
   /** Is everything said, and our side closed? */
   get hasSaidAll(): boolean {
     return this.#phase === "lingering" || this.#phase === "gone";

@@ -122,15 +122,22 @@ export class ExternalServer {
     void connection.run();
   }
 
-  /** The oldest that has not said anything yet goes: first of the same foreign address, then of all. */
+  /**
+   * The oldest that has not said anything yet goes: first of the same foreign address, then of all; and if all have, the oldest
+   * that waits for nothing.
+   */
   #makeRoom(host: string): void {
-    const strangers = [...this.#connections].filter((connection) => connection.stranger);
+    const all = [...this.#connections];
+    const strangers = all.filter((connection) => connection.stranger);
     const neighbours = isLoopback(host) ? [] : strangers.filter((connection) => connection.conn.peer.host === host);
     let oldest: ExternalConnection | undefined;
     if (neighbours.length >= STRANGERS_PER_ADDRESS_MAX) oldest = neighbours[0];
-    else if (this.#connections.size >= this.#options.limits.externalConnections) oldest = strangers[0];
+    else if (all.length >= this.#options.limits.externalConnections) {
+      oldest = strangers[0] ?? all.find((connection) => connection.idle);
+    }
     if (oldest === undefined) return;
-    this.#refuse(oldest.conn.peer, "it has sent nothing yet, and others want its place");
+    const why = oldest.stranger ? "it has sent nothing yet" : "it waits for no answer";
+    this.#refuse(oldest.conn.peer, `${why}, and others want its place`);
     oldest.abort();
   }
 
