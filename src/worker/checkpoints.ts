@@ -267,6 +267,8 @@ export class Checkpoints {
       aligning: this.#aligner.aligning,
       muted: this.#muted,
       recovering: this.#phase === "recovering" ? this.#recoveringWhy : "",
+      // The initializer's: the one that is under way has begun so many times; 0: none is.
+      recovery_try: this.#recovery?.recovering === true ? this.#recovery.tries : 0,
       recovery_epoch: recovery?.epoch ?? 0,
       recovery_keys: recovery?.entries ?? 0,
       recovery_gather_ms: ms(recovery?.gatherMs),

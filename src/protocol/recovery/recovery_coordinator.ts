@@ -79,6 +79,7 @@ export class RecoveryCoordinator {
   #generation: Generation;
   #state: State = { kind: "idle" };
   stragglers = 0;
+  /** Of the recovery that is under way, or was the last: how often it began anew. */
   tries = 0;
 
   /** @param generation The last one that was used. */
@@ -94,16 +95,17 @@ export class RecoveryCoordinator {
   /** For people; null when nothing is awaited. */
   waitingFor(): string | null {
     const state = this.#state;
+    const again = this.tries > 1 ? ` (try ${this.tries})` : "";
     switch (state.kind) {
       case "idle":
       case "fencing":
         return null;
       case "gathering": {
         const missing = this.#config.workers.filter((worker) => !state.facts.has(worker));
-        return `recovery waits to hear what they have on disk from: ${missing.join(", ")}`;
+        return `recovery waits to hear what they have on disk from: ${missing.join(", ")}${again}`;
       }
       case "restoring":
-        return `recovery to checkpoint ${state.epoch} waits for: ${[...state.waiting].sort().join(", ")}`;
+        return `recovery to checkpoint ${state.epoch} waits for: ${[...state.waiting].sort().join(", ")}${again}`;
       default:
         return unreachable(state);
     }

@@ -164,3 +164,25 @@ test("a worker whose files do not do is refused, and the others wait for it", ()
   ]);
   assert.match(machine.waitingFor()!, /from: w1/);
 });
+
+test("a recovery that begins anew says which try it is, and the next one counts from one", () => {
+  const { say, machine } = recovery();
+  const restore = (generation: number) => {
+    for (const from of ["initializer", "w1"]) say({ kind: "facts", from, generation, facts: facts([2]) });
+  };
+  say({ kind: "begin", reason: "one", decided: 2 });
+  say({ kind: "fenced", generation: 4 });
+  assert.doesNotMatch(machine.waitingFor()!, /try/);
+  say({ kind: "begin", reason: "two", decided: 2 });
+  say({ kind: "fenced", generation: 5 });
+  assert.match(machine.waitingFor()!, /on disk from: initializer, w1 \(try 2\)$/);
+  say({ kind: "begin", reason: "three", decided: 2 });
+  say({ kind: "fenced", generation: 6 });
+  restore(6);
+  assert.equal(machine.waitingFor(), "recovery to checkpoint 2 waits for: initializer, w1 (try 3)");
+  for (const from of ["initializer", "w1"]) say({ kind: "restored", from, generation: 6, entries: 0 });
+  assert.equal(machine.waitingFor(), null);
+  say({ kind: "begin", reason: "four", decided: 2 });
+  say({ kind: "fenced", generation: 7 });
+  assert.doesNotMatch(machine.waitingFor()!, /try/);
+});
