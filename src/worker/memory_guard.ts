@@ -9,7 +9,7 @@ import type { Millis } from "../runtime/runtime.ts";
 /** Of the limit. */
 const HIGH_SHARE = 0.8;
 const SAID_AGAIN_SHARE = 0.05;
-/** A recovery holds two states for a moment, and a collection may be about to come. */
+/** A peak is no reason: a collection may be about to come. */
 const EXCEEDED_MS: Millis = 1_000;
 
 export interface MemoryGuardOptions {

@@ -239,7 +239,10 @@ export class Worker {
         streams: (from, message) => this.#streams?.received(from, message),
         ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
         peerLost: (peer) => this.#checkpoints?.peerLost(peer),
-        ticked: () => this.#memory.look(this.#runtime.clock.monotonicMs()),
+        ticked: () => {
+          // A recovery needs more for a moment, and nothing could be saved in it that is not there already.
+          if (this.#checkpoints?.recovering !== true) this.#memory.look(this.#runtime.clock.monotonicMs());
+        },
         waitingFor: () => this.#checkpoints?.waitingFor() ?? this.#shell.waitingFor(),
       },
     };
@@ -653,8 +656,9 @@ export class Worker {
     const { memoryBytes } = this.#config.limits;
     const stages = this.#plan.stages.filter((stage) => stage.kind === "stateful");
     const keys = stages.map(({ id, index }) => `${id}: ${this.#shell.dataflow?.keyCount(index) ?? 0} keys`);
-    const saved = this.#checkpoints?.status["state_bytes"] ?? 0;
-    const state = keys.length === 0 ? "no keyed state" : `${keys.join(", ")} (as saved: ${megabytes(Number(saved))})`;
+    const bytes = Number(this.#checkpoints?.status["state_bytes"] ?? 0);
+    const saved = bytes === 0 ? "" : ` (as saved: ${megabytes(bytes)})`;
+    const state = keys.length === 0 ? "no keyed state" : `${keys.join(", ")}${saved}`;
     return `Resident memory is ${megabytes(resident)} of at most ${megabytes(memoryBytes)} (--memory-limit): ${state}`;
   }
 

@@ -108,6 +108,25 @@ test("a worker whose folder is taken away while it works leaves with 20 at the n
   );
 });
 
+test("a worker whose files are swapped for a copy of them while it works leaves with 20 at the next checkpoint", async () => {
+  const { cluster, disk } = await working(86);
+  cluster.send(INITIALIZER, sequences(KEYS, COUNT), { perMs: 1 });
+  assert.ok(await cluster.world.runUntil(() => cluster.sink.lines.length > 500, 30_000));
+  cluster.machines.get("w1")!.startProcess(async (runtime) => {
+    for (const path of disk
+      .paths()
+      .filter((found) => found.startsWith("/tmp/Last%20four/w1/state/") && !found.endsWith("/"))) {
+      const copy = disk.peek(path)!;
+      await runtime.disk.remove(path);
+      disk.put(path, copy);
+    }
+  });
+  const worker = cluster.processes.get("w1")!;
+  assert.ok(await cluster.world.runUntil(() => worker.status !== null, 10_000), "it leaves");
+  assert.equal(worker.status, 20, String(worker.error));
+  assert.match(String(worker.error), /it has \d+ bytes instead of \d+; somebody else has touched the folder/);
+});
+
 test("a worker that comes back with an empty folder is refused, and let in with empty state once that was accepted", async () => {
   const { cluster } = await working(85);
   cluster.send(INITIALIZER, sequences(KEYS, COUNT), { perMs: 20 });

@@ -65,7 +65,7 @@ test("a worker that has reached its limit of memory takes a checkpoint and leave
   assert.ok(worker.error instanceof UserCodeError, String(worker.error));
   assert.match(
     worker.error.message,
-    /Resident memory is \d+ MB of at most 200 MB \(--memory-limit\): numbers\/remember: \d+ keys .*; checkpoint \d+ was taken, and the worker leaves: start it again with a higher --memory-limit/,
+    /Resident memory is \d+ MB of at most 200 MB \(--memory-limit\): numbers\/remember: \d+ keys.*; checkpoint \d+ was taken, and the worker leaves: start it again with a higher --memory-limit/,
   );
   assert.ok(worker.said("warn memory_high: Resident memory is 1"), worker.lines.join("\n"));
   const keys = Number(/remember: (\d+) keys/.exec(worker.error.message)![1]);
