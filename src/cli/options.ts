@@ -6,7 +6,7 @@
  */
 import { ConfigError } from "../base/errors.ts";
 import { printable } from "../base/log.ts";
-import type { Address } from "../runtime/runtime.ts";
+import type { Address, Millis } from "../runtime/runtime.ts";
 import { nearest } from "./nearest.ts";
 
 export interface OptionSpec {
@@ -175,6 +175,14 @@ export function integerOf(
     throw new ConfigError("option_out_of_range", `${spelling} must be ${bound}, not ${printable(text)}.`);
   }
   return value;
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** `250ms`, `1.5s`, `5m`, `1h` in milliseconds; `null`: it is something else. */
+export function readDuration(text: string): Millis | null {
+  const [, count, unit] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? [];
+  return count === undefined ? null : Number(count) * UNITS_MS[unit!]!;
 }
 
 /** One of a few words. @throws {ConfigError} `option_not_one_of`. */

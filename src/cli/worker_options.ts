@@ -29,6 +29,7 @@ import {
   parseAddress,
   parseArguments,
   parsePort,
+  readDuration,
   refuseUnknown,
   splitHost,
   textOf,
@@ -380,7 +381,6 @@ function checkName(parsed: ParsedArguments): WorkerName | null {
 }
 
 const CHECKPOINT_MS_MAX: Millis = 24 * 3_600_000;
-const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 /** Of `--checkpoint-interval` or `--time-between-checkpoints`; null: off. */
 function checkpointInterval(parsed: ParsedArguments): Millis | null {
@@ -396,9 +396,8 @@ function checkpointInterval(parsed: ParsedArguments): Millis | null {
   if (nanos !== null) return Math.max(1, Math.round(nanos / 1e6));
   if (text === null) return DEFAULT_CHECKPOINT_MS;
   if (text === "off") return null;
-  const [, count, unit] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? [];
-  const ms = count === undefined ? Number.NaN : Number(count) * UNITS_MS[unit!]!;
-  if (ms >= 1 && ms <= CHECKPOINT_MS_MAX) return ms;
+  const ms = readDuration(text);
+  if (ms !== null && ms >= 1 && ms <= CHECKPOINT_MS_MAX) return ms;
   throw new ConfigError(
     "option_invalid",
     `--checkpoint-interval ${printable(text)}: give a time from 1ms to 24h, as 250ms, 1s or 5m, or off`,

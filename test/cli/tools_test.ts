@@ -870,7 +870,7 @@ test("query --watch shows checkpoint, recovery and who is muted, says when the w
       assert.match(out, /unreachable: .*; it is tried again/);
       assert.ok(!out.includes("\u001b"), "no redrawing on a pipe");
 
-      const json = await startMain(["query", "status", address, "--watch", "--json", "--interval", "1"]);
+      const json = await startMain(["query", "status", address, "--watch", "--json", "--interval", "200ms"]);
       await eventually("two objects", () => json.out().split("\n").length > 2);
       json.stop();
       assert.equal((await json.ended).status, 0);
@@ -892,6 +892,9 @@ test("query refuses an interval without --watch or out of bounds, and to watch s
     [["query", "status", "127.0.0.1:1", "--interval", "2"], /--interval has a meaning only with --watch/],
     [["query", "--watch", "127.0.0.1:1", "--interval", "0"], /--interval/],
     [["query", "--watch", "127.0.0.1:1", "--interval", "3601"], /--interval/],
+    [["query", "--watch", "127.0.0.1:1", "--interval", "99ms"], /--interval 99ms: give a time from 100ms to 1h/],
+    [["query", "--watch", "127.0.0.1:1", "--interval", "2h"], /--interval/],
+    [["query", "--watch", "127.0.0.1:1", "--interval", "soon"], /--interval soon: give a time/],
     [["query", "partition", "127.0.0.1:1", "--watch"], /--watch shows the status/],
   ] as const) {
     const { status, err } = await runMain(args);

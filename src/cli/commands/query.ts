@@ -1,5 +1,6 @@
 import { ConfigError, EXIT } from "../../base/errors.ts";
 import { printable } from "../../base/log.ts";
+import type { Millis } from "../../runtime/runtime.ts";
 import type { ExternalRequest, ReceivedAnswer } from "../../wire/external.ts";
 import { ExternalClient, ExternalError, fieldsOf } from "../external_client.ts";
 import { nearest } from "../nearest.ts";
@@ -10,6 +11,7 @@ import {
   type OptionSpec,
   type ParsedArguments,
   parseAddress,
+  readDuration,
   refuseUnknown,
   textOf,
 } from "../options.ts";
@@ -75,7 +77,12 @@ const OPTIONS: readonly OptionSpec[] = [
     value: null,
     help: "Ask for the status again and again, until SIGINT or SIGTERM; with --json one object a line",
   },
-  { name: "interval", value: "SECONDS", help: "With --watch: the pause between two looks, 1 to 3600", default: "2" },
+  {
+    name: "interval",
+    value: "TIME",
+    help: "With --watch: the pause between two looks, 100ms to 1h; a number alone is seconds",
+    default: "2s",
+  },
 ];
 
 /** Asks a worker: the original's `external_sender`, with `tammar query SUBJECT HOST:PORT` as a shorter way to say it. */
@@ -97,8 +104,8 @@ export const query = defineTool({
   async run(parsed, { runtime, program }) {
     const { host } = runtime;
     const isWatching = isGiven(parsed, "watch");
-    const intervalS = integerOf(parsed, "interval", { min: 1, max: 3_600 });
-    if (intervalS !== null && !isWatching) {
+    const intervalMs = watchInterval(parsed);
+    if (intervalMs !== null && !isWatching) {
       throw new ConfigError("options_conflict", "--interval has a meaning only with --watch: leave it out");
     }
     const { name, address } = readTarget(parsed, program);
@@ -110,7 +117,7 @@ export const query = defineTool({
       if (name !== "status") {
         throw new ConfigError("options_conflict", `--watch shows the status: leave out ${name}, or --watch`);
       }
-      return watchStatus(runtime, { address, json, intervalMs: (intervalS ?? 2) * 1_000, answerMs: timeoutS * 1_000 });
+      return watchStatus(runtime, { address, json, intervalMs: intervalMs ?? 2_000, answerMs: timeoutS * 1_000 });
     }
     const client = await ExternalClient.connect(runtime, address, "Failed to connect");
     try {
@@ -137,6 +144,21 @@ function subjects(): string {
   return Object.keys(TYPES)
     .map((name) => `  ${name.replace(/-query$/, "")}`)
     .join("\n");
+}
+
+const WATCH_MS_MIN: Millis = 100;
+const WATCH_MS_MAX: Millis = 3_600_000;
+
+/** Null: not given. */
+function watchInterval(parsed: ParsedArguments): Millis | null {
+  const text = textOf(parsed, "interval");
+  if (text === null) return null;
+  const ms = readDuration(/^\d+$/.test(text) ? `${text}s` : text);
+  if (ms !== null && ms >= WATCH_MS_MIN && ms <= WATCH_MS_MAX) return ms;
+  throw new ConfigError(
+    "option_invalid",
+    `--interval ${printable(text)}: give a time from 100ms to 1h, as 500ms, 1s or 5m; a number alone is seconds`,
+  );
 }
 
 function readTarget(
