@@ -309,6 +309,8 @@ export class Cluster {
     const whom = peer ?? "a stranger";
     // The channel has said it already, at a bounded rate.
     if (by === "us") return;
+    // It is starting, and is asked again in a moment.
+    if (code === "not_ready") return log.debug(code, `refused by ${whom}: ${sentence}`);
     log.warn(code, `refused by ${whom}: ${sentence}`);
     const ours = config.role === "worker" && (peer === INITIALIZER || peer === null);
     if (code === "cluster_differs" && ours && !this.#membership.formed && this.#clusterId !== UNKNOWN_ID) {

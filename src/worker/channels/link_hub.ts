@@ -450,7 +450,10 @@ export class LinkHub implements ConnectionHost, LinkEvents {
   #refuse(connection: LinkConnection, hello: Hello, code: string, sentence: string): void {
     this.stats.refusedByUs++;
     const { host, port } = connection.peer;
-    this.#log.warn("refused", `refused worker ${hello.worker} at ${host}:${port}: ${printable(sentence, 512)}`);
+    const line = `refused worker ${hello.worker} at ${host}:${port}: ${printable(sentence, 512)}`;
+    // It comes again in a moment.
+    if (code === "not_ready") this.#options.log.debug("refused", line);
+    else this.#log.warn("refused", line);
     connection.refuse(encodeHandshake({ kind: "refuse", ...this.#identity(), code, sentence }));
     this.#owner.refused(hello.worker, "us", code, sentence);
   }
