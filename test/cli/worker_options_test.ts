@@ -242,6 +242,11 @@ test("checkpoints are taken every second unless another pause is given, in words
   assert.deepEqual(read([...INITIALIZER, "--log-rotation", "-l", "1_000"]).logRotation, { fileBytes: 1000 });
   assert.equal(read(INITIALIZER).acceptStateLoss, false);
   assert.equal(read([...INITIALIZER, "--accept-state-loss"]).acceptStateLoss, true);
+  assert.equal(read(INITIALIZER).acceptOtherVersion, false);
+  assert.equal(read([...INITIALIZER, "--accept-other-version"]).acceptOtherVersion, true);
+  assert.equal(read(INITIALIZER).memoryLimitBytes, null);
+  assert.equal(read([...INITIALIZER, "--memory-limit", "off"]).memoryLimitBytes, Number.POSITIVE_INFINITY);
+  assert.equal(read([...INITIALIZER, "--memory-limit=3_000_000_000"]).memoryLimitBytes, 3e9);
 });
 
 for (const [what, args, message] of WRONG) {

@@ -25,11 +25,13 @@ const picky = (onError: ErrorPolicy, refused = 66) =>
       .toSink(fileSink({ directory: "/data/out", encode: (line) => `${line}\n` })),
   );
 
-function failing(seed: number): VirtualCluster {
+function failing(seed: number, workers = 1): VirtualCluster {
   const checkpoints = { ...NO_CHECKPOINTS, intervalMs: 50 };
   const config = { inputs: new Map(), outputs: [], checkpoints };
-  const made = new VirtualCluster({ seed, workers: 1, application: () => picky("fail"), config });
+  const made = new VirtualCluster({ seed, workers, application: () => picky("fail"), config });
   const numbers = Array.from({ length: 300 }, (_, i) => `${i}\n`);
+  // Only the initializer has records.
+  for (const { disk } of made.machines.values()) disk.put(INPUT, "");
   made.machines.get(INITIALIZER)!.disk.put(INPUT, numbers.join(""));
   return made;
 }
@@ -40,8 +42,8 @@ async function ended(made: VirtualCluster, change: Partial<WorkerConfig> = {}): 
   return worker;
 }
 
-function visible(made: VirtualCluster): string[] {
-  const { disk } = made.machines.get(INITIALIZER)!;
+function visible(made: VirtualCluster, name = INITIALIZER): string[] {
+  const { disk } = made.machines.get(name)!;
   const parts = disk
     .paths()
     .filter((path) => path.startsWith("/data/out/") && !path.includes("/.") && !path.endsWith("/"));
@@ -94,6 +96,33 @@ test("another version goes on from the last checkpoint when it is told to, and o
   worker.process.kill();
   const old = await ended(made);
   assert.equal(old.status, 12);
+});
+
+test("in a cluster of two another version is refused by whoever still runs the old one, and the old one may still come back", async () => {
+  const made = failing(65, 2);
+  made.startAll();
+  const dead = () => made.names.find((name) => made.processes.get(name)!.status !== null);
+  assert.ok(await made.world.runUntil(() => dead() !== undefined, 30_000), "one of them meets the record");
+  const name = dead()!;
+  assert.equal(name, "w1", "the owner of its key, not who has read it");
+  const other = made.names.find((found) => found !== name)!;
+  const ends = async () => {
+    assert.ok(await made.world.runUntil(() => made.processes.get(name)!.status !== null, 30_000), "it ends");
+    return made.processes.get(name)!;
+  };
+  assert.equal(made.processes.get(name)!.status, 21);
+  const accepting = { ...NO_CHECKPOINTS, intervalMs: 50, acceptOtherVersion: true };
+  made.start(name, { ...NEXT, checkpoints: accepting });
+  const refused = await ends();
+  assert.equal(refused.status, 13, String(refused.error));
+  assert.match(String(refused.error), /application fingerprint differs: ours .*, theirs/);
+  assert.equal(made.processes.get(other)!.status, null, "who is right is left alone");
+  made.start(name);
+  assert.equal((await ends()).status, 21, "the old version is let in, and meets the record again");
+  made.processes.get(other)!.process.kill();
+  for (const each of made.names) made.start(each, { ...NEXT, checkpoints: accepting });
+  const all = () => made.names.reduce((sum, each) => sum + visible(made, each).length, 0);
+  assert.ok(await made.world.runUntil(() => all() === 297, 30_000), `${all()} lines`);
 });
 
 test("without the file of stops, or with nonsense in it, counting begins anew", async () => {
