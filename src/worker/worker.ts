@@ -372,7 +372,7 @@ export class Worker {
     this.#log.warn(
       "turn_slow",
       `This worker did one thing for ${(ms / 1_000).toFixed(1)} s, and nothing else meanwhile: a function of the application that ` +
-        "takes long, a collection of a large heap, or the machine had no time for it",
+        "takes long, a collection of a large heap, a disk that makes a write wait, or a machine without time for it",
     );
   }
 
