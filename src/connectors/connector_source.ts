@@ -24,9 +24,8 @@ import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stre
 import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runtime/runtime.ts";
 import { FrameSplitter } from "../wire/frame.ts";
 import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./connector.ts";
+import { type ReadConnection, ReadTurns } from "./read_turns.ts";
 
-/** How long may be read before timers, acknowledgements and other sockets get their turn. */
-const TURN_MS: Millis = 1;
 const HELLO_MS: Millis = 5_000;
 const HELLO_BYTES_MAX = 16_384;
 /** From a refused NOTIFY to the ACK that makes the client try again. */
@@ -57,12 +56,10 @@ export interface ConnectorSourceOptions {
   readonly toRegistry: (request: RegistryRequest) => void;
 }
 
-interface Connection {
+interface Connection extends ReadConnection {
   readonly conn: Conn;
   readonly machine: SourceConnection;
   readonly splitter: FrameSplitter;
-  /** `yielding`: a chunk was read, and is taken in at the next turn of the event loop. */
-  phase: "idle" | "reading" | "yielding";
   /** When it began to read what has not come yet. */
   readingSinceMs: Millis;
   /** A chunk that was read and not taken in yet. */
@@ -83,13 +80,13 @@ export class ConnectorSourceConnector implements SourceConnector {
   /** The oldest first. Those that linger are not among them. */
   readonly #connections = new Set<Connection>();
   readonly #lingering = new Set<Connection>();
+  readonly #turns: ReadTurns<Connection>;
   #listener: Listener | null = null;
   /** What was asked for. */
   #host = "";
   #open = false;
   #announced = false;
   #closed = false;
-  #turnSinceMs: Millis = 0;
   #reminding = false;
   /** How many there were when somebody was reminded last. */
   #refusals = 0;
@@ -105,6 +102,8 @@ export class ConnectorSourceConnector implements SourceConnector {
 
   constructor(options: ConnectorSourceOptions) {
     this.#options = options;
+    const { runtime, turn } = options;
+    this.#turns = new ReadTurns(runtime.clock, (connection) => turn(() => this.#go(connection)));
     this.#streams = new SourceStreams({ checkpoints: options.checkpoints });
     this.#cookie = new TextEncoder().encode(options.cookie);
   }
@@ -281,23 +280,12 @@ export class ConnectorSourceConnector implements SourceConnector {
   }
 
   #arrived(connection: Connection, bytes: Uint8Array | null): void {
-    const { turn, runtime } = this.#options;
-    if (bytes === null) return turn(() => this.#gone(connection, null));
+    if (bytes === null) return this.#options.turn(() => this.#gone(connection, null));
     if (!connection.deaf) {
       this.bytesRead += bytes.length;
       connection.held = bytes;
     }
-    if (runtime.clock.monotonicMs() - this.#turnSinceMs <= TURN_MS) {
-      connection.phase = "idle";
-      return turn(() => this.#go(connection));
-    }
-    // Reads may complete at once for as long as the client keeps up, so the loop is given back in between.
-    connection.phase = "yielding";
-    runtime.clock.soon(() => {
-      connection.phase = "idle";
-      this.#turnSinceMs = runtime.clock.monotonicMs();
-      turn(() => this.#go(connection));
-    });
+    this.#turns.arrived(connection);
   }
 
   #deliver(connection: Connection, bytes: Uint8Array): void {

@@ -5,7 +5,7 @@
  *   T1. Nothing is read before `open`, though clients may connect: their bytes wait in the system.
  *   T2. One read is outstanding on a connection; a chunk that can't be taken now is kept, not read past.
  *   T3. A frame that is too long costs its connection, a frame that ends with the connection is dropped: never the worker.
- *   T4. It is not read for longer than `TURN_MS` without letting timers and other sockets have their turn.
+ *   T4. It is not read for longer than a millisecond without letting timers and other sockets have their turn.
  *   T5. Who has not sent a frame yet is a stranger: one that is too slow with the first goes, and when all connections are
  *       in use, the one that is here longest goes. Behind the first frame a client may be as slow as it likes.
  *   T6. The protocol has no way to ask for a frame again: a rollback says which frames are not in the state any more, of the
@@ -24,9 +24,8 @@ import type { Address, Conn, Listener, Millis, NetError, Runtime } from "../runt
 import { FrameSplitter } from "../wire/frame.ts";
 import { encodePositionAck } from "../wire/position_ack.ts";
 import type { ConnectorStatus, HandOver, SourceCheckpoints, SourceConnector } from "./connector.ts";
+import { type ReadConnection, ReadTurns } from "./read_turns.ts";
 
-/** How long may be read before timers, acknowledgements and other sockets get their turn. */
-const TURN_MS: Millis = 1;
 /** A first frame that is longer on its way than this must have made some progress, on average. */
 const PROGRESS_MS: Millis = 10_000;
 const PROGRESS_BYTES_PER_SECOND = 1_024;
@@ -77,11 +76,9 @@ interface Cut extends Count {
   readonly connections: ReadonlyMap<Taken, Count>;
 }
 
-interface Connection {
+interface Connection extends ReadConnection {
   readonly conn: Conn;
   readonly splitter: FrameSplitter;
-  /** `yielding`: a chunk was read, and is taken in at the next turn of the event loop. */
-  phase: "idle" | "reading" | "yielding";
   /** A chunk that was read and not taken in yet. */
   held: Uint8Array | null;
   /** A whole frame has come. */
@@ -113,11 +110,10 @@ export class TcpSourceConnector implements SourceConnector {
   readonly #options: TcpSourceOptions;
   /** The oldest first. */
   readonly #connections = new Set<Connection>();
+  readonly #turns: ReadTurns<Connection>;
   #listener: Listener | null = null;
   #open = false;
   #closed = false;
-  /** When the event loop had its turn last. */
-  #turnSinceMs: Millis = 0;
   accepted = 0;
   /** Connections that were turned away, or closed for another one. */
   refused = 0;
@@ -144,6 +140,8 @@ export class TcpSourceConnector implements SourceConnector {
 
   constructor(options: TcpSourceOptions) {
     this.#options = options;
+    const { runtime, turn } = options;
+    this.#turns = new ReadTurns(runtime.clock, (connection) => turn(() => this.#go(connection)));
     this.checkpoints = {
       snapshot: (epoch) => this.#snapshot(epoch),
       seek: (position, restarted) => this.#seek(position, restarted),
@@ -418,23 +416,12 @@ export class TcpSourceConnector implements SourceConnector {
   }
 
   #arrived(connection: Connection, bytes: Uint8Array | null): void {
-    const { turn, runtime } = this.#options;
-    if (bytes === null) return turn(() => this.#gone(connection, null));
+    if (bytes === null) return this.#options.turn(() => this.#gone(connection, null));
     // A chunk that comes while this source closes was not taken in.
     if (this.#closed || !this.#connections.has(connection)) return;
     this.bytesRead += bytes.length;
     connection.held = bytes;
-    if (runtime.clock.monotonicMs() - this.#turnSinceMs <= TURN_MS) {
-      connection.phase = "idle";
-      return turn(() => this.#go(connection));
-    }
-    // T4: reads may complete at once for as long as the client keeps up, so the loop is given back in between.
-    connection.phase = "yielding";
-    runtime.clock.soon(() => {
-      connection.phase = "idle";
-      this.#turnSinceMs = runtime.clock.monotonicMs();
-      turn(() => this.#go(connection));
-    });
+    this.#turns.arrived(connection);
   }
 
   /** Returns whether the connection lives on. */
