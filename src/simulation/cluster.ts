@@ -605,20 +605,6 @@ export class SimulatedCluster {
     if (!this.running(INITIALIZER) || this.savedClusterId(INITIALIZER) === null) return false;
     // Without its files it is let in under a name whose worker has not been seen since the initializer came back.
     if (this.names.includes(name) && !this.#works(name)) return false;
-    const record: NewcomerRecord = {
-      name,
-      startedMs: this.world.now(),
-      endedMs: null,
-      status: null,
-      errorCode: null,
-      errorText: null,
-      phase: 0,
-      wantsFolder: false,
-      savedBefore: digestSaved(this.#newcomerMachine.disk, RESILIENCE_DIR),
-      savedAfter: null,
-      errorLines: 0,
-    };
-    this.observation.newcomers.push(record);
     const anywhere = { host: NEWCOMER, port: 0 };
     const config: WorkerConfig = {
       ...this.#config(name),
@@ -629,11 +615,7 @@ export class SimulatedCluster {
       externalListen: null,
       inputs: new Map(listeningSources(this.suite).map((source) => [source, { ...anywhere, frameBytesMax: null }])),
     };
-    const process = this.#stage.startWorker(
-      this.#newcomerMachine,
-      config,
-      this.#watchNewcomer(record, this.#newcomerMachine),
-    );
+    const process = this.#startNewcomer(this.#newcomerMachine, config, false);
     this.#newcomers.push(process);
     this.world.at(this.world.now() + NEWCOMER_MS, () => process.kill());
     return true;
@@ -644,23 +626,27 @@ export class SimulatedCluster {
     const running = this.#running.get(name);
     if (running === undefined || !running.process.alive || !running.hasFolder || running.intruder?.alive) return null;
     const machine = this.machines.get(name)!;
+    const intruder = this.#startNewcomer(machine, this.#config(name), true);
+    running.intruder = intruder;
+    return () => intruder.kill();
+  }
+
+  #startNewcomer(machine: StageMachine, config: WorkerConfig, wantsFolder: boolean): StageProcess {
     const record: NewcomerRecord = {
-      name,
+      name: config.name,
       startedMs: this.world.now(),
       endedMs: null,
       status: null,
       errorCode: null,
       errorText: null,
       phase: 0,
-      wantsFolder: true,
+      wantsFolder,
       savedBefore: digestSaved(machine.disk, RESILIENCE_DIR),
       savedAfter: null,
       errorLines: 0,
     };
     this.observation.newcomers.push(record);
-    const intruder = this.#stage.startWorker(machine, this.#config(name), this.#watchNewcomer(record, machine));
-    running.intruder = intruder;
-    return () => intruder.kill();
+    return this.#stage.startWorker(machine, config, this.#watchNewcomer(record, machine));
   }
 
   badStart(name: WorkerName, how: BadStart): (() => void) | null {
