@@ -39,6 +39,15 @@ export function dropRecord(batch: Batch, record: number): void {
   batch.count = count - 1;
 }
 
+/** Keeps the records `order[from, to)`, which ascend. */
+export function keepRecords(batch: Batch, order: Uint32Array, from: number, to: number, keyed: boolean): void {
+  for (let i = from; i < to; i++) {
+    const record = order[i]!;
+    if (record !== i - from) moveRecord(batch, record, i - from, keyed);
+  }
+  batch.count = to - from;
+}
+
 /** Copies a record to another place of the same batch. */
 export function moveRecord(batch: Batch, from: number, to: number, keyed: boolean): void {
   batch.values[to] = batch.values[from];
@@ -60,16 +69,36 @@ export class Outbox {
     return this.#count;
   }
 
-  push(batch: Batch, record: number, keyed: boolean): void {
-    const at = this.#count;
-    if (at === this.#times.length) this.#grow();
-    this.#values.push(batch.values[record]);
-    this.#times[at] = batch.times[record]!;
-    if (keyed) {
-      this.#keys.push(batch.keys[record]!);
-      this.#hashes[at] = batch.hashes[record]!;
+  /** Takes the records `order[from, to)` of the batch, in place of those it has. */
+  fill(batch: Batch, order: Uint32Array, from: number, to: number, keyed: boolean): void {
+    const count = to - from;
+    // Arrays of the right size at once: growing them would cost more than filling them.
+    const taken = new Array<unknown>(count);
+    if (this.#times.length < count) {
+      this.#times = new Float64Array(count * 2);
+      this.#hashes = new Uint32Array(count * 2);
     }
-    this.#count = at + 1;
+    const { values, times } = batch;
+    const timesTo = this.#times;
+    for (let i = 0; i < count; i++) {
+      const record = order[from + i]!;
+      taken[i] = values[record];
+      timesTo[i] = times[record]!;
+    }
+    this.#values = taken;
+    this.#count = count;
+    if (keyed) this.#fillKeys(batch, order, from, count);
+  }
+
+  #fillKeys({ keys, hashes }: Batch, order: Uint32Array, from: number, count: number): void {
+    const taken = new Array<string>(count);
+    const hashesTo = this.#hashes;
+    for (let i = 0; i < count; i++) {
+      const record = order[from + i]!;
+      taken[i] = keys[record]!;
+      hashesTo[i] = hashes[record]!;
+    }
+    this.#keys = taken;
   }
 
   /** The records as a batch with the watermark and so on of `like`; empties the box. The typed columns are used again. */
@@ -88,15 +117,6 @@ export class Outbox {
     this.#values = [];
     this.#keys = [];
     return batch;
-  }
-
-  #grow(): void {
-    const times = new Float64Array(this.#times.length * 2);
-    times.set(this.#times);
-    this.#times = times;
-    const hashes = new Uint32Array(this.#hashes.length * 2);
-    hashes.set(this.#hashes);
-    this.#hashes = hashes;
   }
 }
 

@@ -1,5 +1,6 @@
 import { assert, unreachable } from "../base/assert.ts";
 import type { Plan, PlannedExchange, PlannedStage, Target } from "../plan/plan.ts";
+import type { KnownKeys } from "../wire/data_batch.ts";
 import { checkValue } from "../wire/values.ts";
 import type { Batch } from "./batch.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
@@ -49,6 +50,17 @@ export class Dataflow {
   /** Within `writeSink`: which record of the source's batch this one was; null: not known. */
   originOf(record: number): number | null {
     return this.#lineage.originOf(record);
+  }
+
+  /** The keys that records of this exchange will be looked for under: those of the first state behind it, if there is one. */
+  knownKeys(exchange: number): KnownKeys | undefined {
+    let target = this.#plan.exchanges[exchange]!.target;
+    while (target.kind === "stage") {
+      const stage = this.#stages[target.stage];
+      if (stage instanceof StatefulStage) return stage.state;
+      target = this.#plan.stages[target.stage]!.target;
+    }
+    return undefined;
   }
 
   /** The stages of this worker that have state, in the plan's order. */

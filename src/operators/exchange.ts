@@ -13,7 +13,7 @@ import { assert } from "../base/assert.ts";
 import { hashKey, KEY_LENGTH_MAX, keyGroupOf } from "../plan/key_groups.ts";
 import type { PlannedExchange } from "../plan/plan.ts";
 import type { Batch } from "./batch.ts";
-import { dropRecord, moveRecord, NO_HASHES, Outbox } from "./columns.ts";
+import { dropRecord, keepRecords, NO_HASHES, Outbox } from "./columns.ts";
 import type { DataflowHooks } from "./dataflow_hooks.ts";
 import type { Lineage } from "./lineage.ts";
 import { type Operator, OperatorBase, refusePromise } from "./operator.ts";
@@ -29,7 +29,11 @@ const CHECK_INTERVAL = 1024;
 abstract class Exchange extends OperatorBase {
   readonly index: number;
   readonly #check: CheckValue;
-  readonly #outboxes: Outbox[] = [];
+  readonly #box = new Outbox();
+  /** Grown as needed. */
+  #targets = new Uint16Array(0);
+  #order = new Uint32Array(0);
+  readonly #ends: Uint32Array;
   readonly #keyed: boolean;
   #seen = 0;
   #nextCheck = 0;
@@ -39,6 +43,7 @@ abstract class Exchange extends OperatorBase {
     this.index = exchange.index;
     this.#keyed = exchange.kind !== "rebalance";
     this.#check = check;
+    this.#ends = new Uint32Array(hooks.workerCount + 1);
   }
 
   receive(batch: Batch): void {
@@ -47,7 +52,7 @@ abstract class Exchange extends OperatorBase {
     this.#checkSamples(batch);
     if (this.hooks.workerCount > 1) {
       this.lineage.forget();
-      if (batch.count > 0) this.distribute(batch);
+      if (batch.count > 0) this.#distribute(batch);
     }
     this.counts.recordsOut += batch.count;
     this.next.receive(batch);
@@ -55,24 +60,40 @@ abstract class Exchange extends OperatorBase {
 
   /** Gives the batch its keys, or takes them away. */
   protected abstract prepare(batch: Batch): void;
+  /** Says for each record to which worker it goes: `targets[record]`. */
+  protected abstract direct(batch: Batch, targets: Uint16Array): void;
+
   /** Sends away what is not for this worker and leaves the rest in the batch. */
-  protected abstract distribute(batch: Batch): void;
-
-  /** Puts a record into the box of its target. */
-  protected putInto(worker: number, batch: Batch, record: number): void {
-    assert(worker < this.hooks.workerCount, "a key group is owned by a worker that isn't there");
-    while (this.#outboxes.length <= worker) this.#outboxes.push(new Outbox());
-    this.#outboxes[worker]!.push(batch, record, this.#keyed);
-  }
-
-  /** Hands full boxes to the hooks. */
-  protected sendAll(like: Batch): void {
-    for (let worker = 0; worker < this.#outboxes.length; worker++) {
-      const box = this.#outboxes[worker]!;
-      if (box.count === 0) continue;
-      this.counts.recordsOut += box.count;
-      this.hooks.sendRemote(this.index, worker, box.take(like));
+  #distribute(batch: Batch): void {
+    const { count } = batch;
+    const { self, workerCount } = this.hooks;
+    if (this.#targets.length < count) {
+      this.#targets = new Uint16Array(count * 2);
+      this.#order = new Uint32Array(count * 2);
     }
+    const targets = this.#targets;
+    const order = this.#order;
+    const ends = this.#ends;
+    this.direct(batch, targets);
+    // The records by target, and as they came for each (a counting sort): from the end of the target before it to its own.
+    ends.fill(0);
+    for (let i = 0; i < count; i++) {
+      const target = targets[i]!;
+      assert(target < workerCount, "a key group is owned by a worker that isn't there");
+      ends[target + 1]!++;
+    }
+    if (ends[self + 1] === count) return;
+    for (let worker = 1; worker < workerCount; worker++) ends[worker]! += ends[worker - 1]!;
+    for (let i = 0; i < count; i++) order[ends[targets[i]!]!++] = i;
+    for (let worker = 0; worker < workerCount; worker++) {
+      const from = worker === 0 ? 0 : ends[worker - 1]!;
+      const to = ends[worker]!;
+      if (worker === self || from === to) continue;
+      this.#box.fill(batch, order, from, to, this.#keyed);
+      this.counts.recordsOut += to - from;
+      this.hooks.sendRemote(this.index, worker, this.#box.take(batch));
+    }
+    keepRecords(batch, order, self === 0 ? 0 : ends[self - 1]!, ends[self]!, this.#keyed);
   }
 
   #checkSamples(batch: Batch): void {
@@ -149,22 +170,10 @@ export class KeyExchange extends Exchange {
     batch.count = at;
   }
 
-  protected distribute(batch: Batch): void {
-    const { owners, self } = this.hooks;
-    const { hashes, count } = batch;
+  protected direct({ hashes, count }: Batch, targets: Uint16Array): void {
+    const { owners } = this.hooks;
     const keyGroupCount = owners.length;
-    let at = 0;
-    for (let i = 0; i < count; i++) {
-      const owner = owners[keyGroupOf(hashes[i]!, keyGroupCount)]!;
-      if (owner !== self) {
-        this.putInto(owner, batch, i);
-        continue;
-      }
-      if (at !== i) moveRecord(batch, i, at, true);
-      at++;
-    }
-    batch.count = at;
-    this.sendAll(batch);
+    for (let i = 0; i < count; i++) targets[i] = owners[keyGroupOf(hashes[i]!, keyGroupCount)]!;
   }
 }
 
@@ -185,13 +194,9 @@ export class CollectExchange extends Exchange {
     batch.hashes = new Uint32Array(batch.count).fill(this.#hash);
   }
 
-  protected distribute(batch: Batch): void {
-    const { owners, self } = this.hooks;
-    const owner = owners[keyGroupOf(this.#hash, owners.length)]!;
-    if (owner === self) return;
-    for (let i = 0; i < batch.count; i++) this.putInto(owner, batch, i);
-    batch.count = 0;
-    this.sendAll(batch);
+  protected direct({ count }: Batch, targets: Uint16Array): void {
+    const { owners } = this.hooks;
+    targets.fill(owners[keyGroupOf(this.#hash, owners.length)]!, 0, count);
   }
 }
 
@@ -204,22 +209,13 @@ export class RebalanceExchange extends Exchange {
     batch.hashes = NO_HASHES;
   }
 
-  protected distribute(batch: Batch): void {
+  protected direct({ count }: Batch, targets: Uint16Array): void {
     const { workerCount, self } = this.hooks;
-    let at = 0;
-    for (let i = 0; i < batch.count; i++) {
+    for (let i = 0; i < count; i++) {
       // Each worker begins with itself, so that they don't all serve the same one at the same time.
-      const worker = (self + this.#turn) % workerCount;
+      targets[i] = (self + this.#turn) % workerCount;
       this.#turn = (this.#turn + 1) % workerCount;
-      if (worker !== self) {
-        this.putInto(worker, batch, i);
-        continue;
-      }
-      if (at !== i) moveRecord(batch, i, at, false);
-      at++;
     }
-    batch.count = at;
-    this.sendAll(batch);
   }
 }
 

@@ -54,6 +54,22 @@ export class KeyTable<V> {
     return slot >= 0 ? this.#values[slot] : this.#crowded?.get(key)?.value;
   }
 
+  /** The table's own text of a key with this hash and of so many units, whichever is found first. */
+  guessKey(hash: number, length: number): string | undefined {
+    const keys = this.#keys;
+    const meta = this.#meta;
+    const mask = keys.length - 1;
+    const wanted = hash | 0;
+    let slot = home(wanted, this.#shift);
+    for (let probes = 0; probes < PROBES_MAX; probes++) {
+      const held = keys[slot];
+      if (held === undefined) return undefined;
+      if (meta[slot * 2] === wanted && held.length === length) return held;
+      slot = (slot + 1) & mask;
+    }
+    return undefined;
+  }
+
   /** As `get`, and the observer learns of it: the value may be changed in place. */
   touch(hash: number, key: string, observer: TouchObserver<V>): V | undefined {
     const keys = this.#keys;

@@ -58,6 +58,11 @@ export class KeyedState<S extends object> {
     return this.#groups[keyGroupOf(hash, this.#groups.length)]?.get(hash, key);
   }
 
+  /** The text of a key with a state, of this hash and of so many UTF-16 units: probably the one that is meant. No touch. */
+  guessKey(hash: number, length: number): string | undefined {
+    return this.#groups[keyGroupOf(hash, this.#groups.length)]?.guessKey(hash, length);
+  }
+
   /** The state of a key that has none yet. */
   add(hash: number, key: string, state: S): void {
     const own = ownText(key);

@@ -1,7 +1,9 @@
 // One batch of records on its way to another worker: the payload of a data link's frame.
 //
-//   u16 exchange | u16 pipeline | u32 count | f64 watermark | f64 arrival | u8 keyed | count f64 event times
+//   u16 exchange | u16 pipeline | u32 count | f64 watermark | f64 arrival | u8 flags | event times: count f64, or one
 //   | keyed: count u32 hashes, keys as a string column | u32 length of the values | values
+//
+// Flags: 1 keyed, 2 all records have the same event time.
 //
 // The header is big-endian like every header here; columns are little-endian (`values.ts`). Event times are moved as a
 // whole, from and to arrays of their own, so that nothing depends on alignment inside of a frame.
@@ -9,8 +11,11 @@
 import { assert } from "../base/assert.ts";
 import { ByteReader } from "./byte_reader.ts";
 import type { ByteWriter } from "./byte_writer.ts";
-import { decodeStrings, encodeStrings } from "./string_column.ts";
+import { decodeStrings, encodeStrings, type KnownStrings } from "./string_column.ts";
 import { decodeValues, encodeValues, ValueError } from "./values.ts";
+
+const KEYED = 1;
+const ONE_TIME = 2;
 
 /** A batch as columns. Only the first `count` entries of each count. */
 export interface DataBatchColumns {
@@ -30,6 +35,26 @@ export interface DataBatchColumns {
   /** Empty for records without keys. */
   keys: string[];
   values: unknown[];
+}
+
+/** Keys that the reader of a batch has already: those of the states that it will look for. */
+export interface KnownKeys {
+  /** A key of this hash and of so many UTF-16 units. There may be others. */
+  guessKey(hash: number, length: number): string | undefined;
+}
+
+class KeysByHash implements KnownStrings {
+  readonly #hashes: Uint32Array;
+  readonly #known: KnownKeys;
+
+  constructor(hashes: Uint32Array, known: KnownKeys) {
+    this.#hashes = hashes;
+    this.#known = known;
+  }
+
+  guess(index: number, length: number): string | undefined {
+    return this.#known.guessKey(this.#hashes[index]!, length);
+  }
 }
 
 /** An author's own codec for the values of one stage. What it throws is the author's error. */
@@ -55,8 +80,9 @@ export function encodeDataBatch(batch: DataBatchColumns, out: ByteWriter, codec?
   out.u32(count);
   out.f64(batch.watermark);
   out.f64(batch.arrivalMs);
-  out.u8(keyed ? 1 : 0);
-  out.bytes(new Uint8Array(batch.times.buffer, batch.times.byteOffset, count * 8));
+  const timeCount = count > 1 && isConstant(batch.times, count) ? 1 : count;
+  out.u8((keyed ? KEYED : 0) | (timeCount < count ? ONE_TIME : 0));
+  out.bytes(new Uint8Array(batch.times.buffer, batch.times.byteOffset, timeCount * 8));
   if (keyed) {
     out.bytes(new Uint8Array(batch.hashes.buffer, batch.hashes.byteOffset, count * 4));
     const encoded = encodeStrings(batch.keys, count, out);
@@ -64,7 +90,7 @@ export function encodeDataBatch(batch: DataBatchColumns, out: ByteWriter, codec?
   }
   try {
     const length = out.beginFrame();
-    if (codec === undefined) encodeValues(batch.values, count, out);
+    if (codec === undefined) encodeValues(batch.values, count, out, batch.keys);
     else out.bytes(codec.encode(batch.values, count));
     out.endFrame(length);
   } catch (error) {
@@ -73,13 +99,20 @@ export function encodeDataBatch(batch: DataBatchColumns, out: ByteWriter, codec?
   }
 }
 
+function isConstant(times: Float64Array, count: number): boolean {
+  const first = times[0];
+  for (let i = 1; i < count; i++) if (times[i] !== first) return false;
+  return true;
+}
+
 /**
  * Decodes a batch that fills `bytes`. Nothing of the result refers to them.
  *
+ * @param known Keys that are there already.
  * @throws {ProtocolError} `bad_batch`, and what `decodeValues` throws. {ValueError} `codec_broken` when the author's codec
  * returns too few values.
  */
-export function decodeDataBatch(bytes: Uint8Array, codec?: ValueBatchCodec): DataBatchColumns {
+export function decodeDataBatch(bytes: Uint8Array, codec?: ValueBatchCodec, known?: KnownKeys): DataBatchColumns {
   const reader = new ByteReader("the data batch", bytes);
   const exchange = reader.u16();
   const pipeline = reader.u16();
@@ -87,25 +120,32 @@ export function decodeDataBatch(bytes: Uint8Array, codec?: ValueBatchCodec): Dat
   const watermark = reader.f64();
   if (Number.isNaN(watermark)) throw reader.error("bad_batch", "has a watermark that is not a number");
   const arrivalMs = reader.f64();
-  const keyed = reader.u8();
-  if (keyed > 1) throw reader.error("bad_batch", `has unknown flags ${keyed}`);
-  const timeBytes = reader.bytes(count * 8);
-  const times = new Float64Array(count);
-  new Uint8Array(times.buffer).set(timeBytes);
+  const flags = reader.u8();
+  if (flags > (KEYED | ONE_TIME)) throw reader.error("bad_batch", `has unknown flags ${flags}`);
+  // A record has a byte at least, wherever its time is.
+  if (count > reader.remaining) throw reader.error("truncated", `lacks some of ${count} records`);
+  let times: Float64Array;
+  if ((flags & ONE_TIME) === 0) {
+    const timeBytes = reader.bytes(count * 8);
+    times = new Float64Array(count);
+    new Uint8Array(times.buffer).set(timeBytes);
+  } else {
+    times = new Float64Array(count).fill(reader.view.getFloat64(reader.skip(8), true));
+  }
   let hashes = new Uint32Array(0);
   let keys: string[] = [];
-  if (keyed === 1) {
+  if ((flags & KEYED) !== 0) {
     const hashBytes = reader.bytes(count * 4);
     hashes = new Uint32Array(count);
     new Uint8Array(hashes.buffer).set(hashBytes);
-    keys = decodeStrings(reader, count);
+    keys = decodeStrings(reader, count, known === undefined ? undefined : new KeysByHash(hashes, known));
   }
   const length = reader.u32();
   const at = reader.skip(length);
   if (reader.remaining > 0) throw reader.error("bad_batch", `has ${reader.remaining} bytes too many`);
   let values: unknown[];
   if (codec === undefined) {
-    values = decodeValues(bytes, at, length, count);
+    values = decodeValues(bytes, at, length, count, keys);
   } else {
     values = codec.decode(bytes.subarray(at, at + length), count);
     if (!Array.isArray(values) || values.length < count) {

@@ -15,21 +15,27 @@ const FORM_UTF16 = 1;
 /** More units than this in one column are refused (`false`). */
 export const TEXT_UNITS_MAX = 64 * 1024 * 1024;
 
+/** Strings that the reader has already, so that one of the same text need not be made again. */
+export interface KnownStrings {
+  /** What the string number `index` of the column probably is, which has so many units; `undefined`: not known. */
+  guess(index: number, length: number): string | undefined;
+}
+
 /**
  * Writes the first `count` entries. Returns false, and writes nothing, when one of them is no string or when they are
  * longer than `TEXT_UNITS_MAX` together.
  */
 export function encodeStrings(strings: readonly unknown[], count: number, out: ByteWriter): boolean {
-  const start = out.length;
   let longest = 0;
-  let joined = "";
+  let units = 0;
   for (let i = 0; i < count; i++) {
     const text = strings[i];
     if (typeof text !== "string") return false;
-    if (text.length > longest) longest = text.length;
-    joined += text;
-    if (joined.length > TEXT_UNITS_MAX) return false;
+    const { length } = text;
+    if (length > longest) longest = length;
+    units += length;
   }
+  if (units > TEXT_UNITS_MAX) return false;
   const width = longest < 256 ? 1 : 4;
   out.u8(width);
   const at = out.reserve(count * width);
@@ -40,19 +46,29 @@ export function encodeStrings(strings: readonly unknown[], count: number, out: B
     const view = out.view;
     for (let i = 0; i < count; i++) view.setUint32(at + i * 4, (strings[i] as string).length, true);
   }
-  encodeText(joined, out);
-  return out.length > start;
+  encodeText((strings.length === count ? strings : strings.slice(0, count)).join(""), out);
+  return true;
 }
 
 /** @throws {ProtocolError} `bad_text`, `truncated`. */
-export function decodeStrings(reader: ByteReader, count: number): string[] {
+export function decodeStrings(reader: ByteReader, count: number, known?: KnownStrings): string[] {
   const width = reader.u8();
   if (width !== 1 && width !== 4) throw reader.error("bad_text", `has string lengths of ${width} bytes`);
   const at = reader.skip(count * width);
   const joined = decodeText(reader);
-  const strings = new Array<string>(count);
   const { data, view } = reader;
+  const strings = new Array<string>(count);
   let from = 0;
+  if (known !== undefined) {
+    // One comparison for all of them: strings that have been there for long cost half of what cutting new ones does.
+    for (let i = 0; i < count; i++) {
+      const length = width === 1 ? data[at + i]! : view.getUint32(at + i * 4, true);
+      strings[i] = known.guess(i, length) ?? joined.slice(from, from + length);
+      from += length;
+    }
+    if (from === joined.length && strings.join("") === joined) return strings;
+    from = 0;
+  }
   for (let i = 0; i < count; i++) {
     const to = from + (width === 1 ? data[at + i]! : view.getUint32(at + i * 4, true));
     strings[i] = joined.slice(from, to);

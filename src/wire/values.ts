@@ -10,7 +10,8 @@
 //   V2. What cannot be carried is refused with the path to it. Encoder and `checkValue` refuse the same. (The encoder
 //       does not look for symbol keys and for further properties of arrays; `checkValue` does.)
 //   V3. Every value costs at least one byte in its column, and objects as columns nest at most `COLUMN_DEPTH_MAX` deep:
-//       hostile bytes never make more than a bounded number of values a byte.
+//       hostile bytes never make more than a bounded number of values a byte. One column of a block may cost nothing: the
+//       one that is the same as the keys of the batch.
 //
 // Integers of columns are little-endian, as the machines are. The layout is at each function below.
 
@@ -53,6 +54,8 @@ const COLUMN_SMALL = 3;
 const COLUMN_OBJECTS = 4;
 const COLUMN_TUPLES = 5;
 const COLUMN_BYTES = 6;
+const COLUMN_KEYS = 7;
+const COLUMN_I32 = 8;
 
 const TAG_UNDEFINED = 0;
 const TAG_NULL = 1;
@@ -91,14 +94,30 @@ const TYPED_ARRAYS = [
 const UNFIT = Symbol("unfit");
 
 /**
+ * Set for values that go to another worker. The keys of their records travel beside them: one column that is the same need not
+ * be written. None where the records have no keys.
+ */
+interface Travel {
+  readonly keys: readonly string[];
+  keysUsed: boolean;
+}
+
+/**
  * Appends the first `count` values as one block.
  *
+ * @param keys Set for values that go to another worker: the keys of their records, or none. Who decodes them must have the
+ * same. What is kept (states, positions) is encoded without, in a form that does not change from one build to the next.
  * @throws {ValueError} `value_unfit`, `value_too_deep`, `value_cyclic`, `value_too_large`; `out` is as it was then.
  */
-export function encodeValues(values: readonly unknown[], count: number, out: ByteWriter): void {
+export function encodeValues(
+  values: readonly unknown[],
+  count: number,
+  out: ByteWriter,
+  keys?: readonly string[],
+): void {
   const start = out.length;
   try {
-    encodeColumn(values, count, out, 0);
+    encodeColumn(values, count, out, 0, keys === undefined ? null : { keys, keysUsed: false });
     if (out.length - start > VALUE_BYTES_MAX) throw UNFIT;
   } catch (error) {
     out.length = start;
@@ -115,11 +134,18 @@ export function encodeValues(values: readonly unknown[], count: number, out: Byt
  *
  * @throws {ProtocolError} `bad_values`, `bad_text`, `bad_number`, `truncated`.
  */
-export function decodeValues(bytes: Uint8Array, offset: number, length: number, count: number): unknown[] {
+export function decodeValues(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  count: number,
+  keys?: readonly string[],
+): unknown[] {
   const reader = new ByteReader("the block of values", plainView(bytes, offset, length));
-  const values = decodeColumn(reader, count, 0);
+  const values = decodeColumn(reader, count, 0, keys === undefined ? null : { keys, keysUsed: false });
   if (reader.remaining > 0) throw reader.error("bad_values", `has ${reader.remaining} bytes too many`);
-  return values;
+  // What is handed out may be changed in place.
+  return values === keys ? values.slice() : (values as unknown[]);
 }
 
 /**
@@ -133,13 +159,24 @@ export function checkValue(value: unknown): void {
 
 // --- Columns -------------------------------------------------------------------------------------------------------
 
-function encodeColumn(values: readonly unknown[], count: number, out: ByteWriter, depth: number): void {
+function encodeColumn(
+  values: readonly unknown[],
+  count: number,
+  out: ByteWriter,
+  depth: number,
+  travel: Travel | null,
+): void {
   const first = count === 0 ? undefined : values[0];
   switch (typeof first) {
     case "number":
-      if (encodeNumbers(values, count, out)) return;
+      if (encodeNumbers(values, count, out, travel !== null)) return;
       break;
     case "string": {
+      if (travel !== null && isKeys(values, count, travel)) {
+        travel.keysUsed = true;
+        out.u8(COLUMN_KEYS);
+        return;
+      }
       const start = out.length;
       out.u8(COLUMN_STRINGS);
       if (encodeStrings(values, count, out)) return;
@@ -154,9 +191,9 @@ function encodeColumn(values: readonly unknown[], count: number, out: ByteWriter
       if (first === null) {
         if (encodeSmall(values, count, out)) return;
       } else if (Array.isArray(first)) {
-        if (depth < COLUMN_DEPTH_MAX && encodeTuples(values, first.length, count, out, depth)) return;
+        if (depth < COLUMN_DEPTH_MAX && encodeTuples(values, first.length, count, out, depth, travel)) return;
       } else if (isPlain(first)) {
-        if (depth < COLUMN_DEPTH_MAX && encodeObjects(values, first, count, out, depth)) return;
+        if (depth < COLUMN_DEPTH_MAX && encodeObjects(values, first, count, out, depth, travel)) return;
       } else if (Object.getPrototypeOf(first) === Uint8Array.prototype) {
         if (encodeByteArrays(values, count, out)) return;
       }
@@ -165,7 +202,13 @@ function encodeColumn(values: readonly unknown[], count: number, out: ByteWriter
   encodeTagged(values, count, out, depth);
 }
 
-function decodeColumn(reader: ByteReader, count: number, depth: number): unknown[] {
+function isKeys(values: readonly unknown[], count: number, { keys, keysUsed }: Travel): boolean {
+  if (keysUsed) return false;
+  for (let i = 0; i < count; i++) if (values[i] !== keys[i]) return false;
+  return true;
+}
+
+function decodeColumn(reader: ByteReader, count: number, depth: number, travel: Travel | null): readonly unknown[] {
   const kind = reader.u8();
   switch (kind) {
     case COLUMN_TAGGED:
@@ -177,8 +220,21 @@ function decodeColumn(reader: ByteReader, count: number, depth: number): unknown
       for (let i = 0; i < count; i++) values[i] = view.getFloat64(at + i * 8, true);
       return values;
     }
+    case COLUMN_I32: {
+      const at = reader.skip(count * 4);
+      const values = new Array<unknown>(count);
+      const view = reader.view;
+      for (let i = 0; i < count; i++) values[i] = view.getInt32(at + i * 4, true);
+      return values;
+    }
     case COLUMN_STRINGS:
       return decodeStrings(reader, count);
+    case COLUMN_KEYS:
+      if (travel === null || travel.keysUsed || travel.keys.length !== count) {
+        throw reader.error("bad_values", "has a column of keys where there are none");
+      }
+      travel.keysUsed = true;
+      return travel.keys;
     case COLUMN_SMALL: {
       const at = reader.skip(count);
       const values = new Array<unknown>(count);
@@ -205,30 +261,38 @@ function decodeColumn(reader: ByteReader, count: number, depth: number): unknown
       const columns = decodeFieldCount(reader, depth);
       // V8 stores by a name that it has not internalized many times slower. Being a key internalizes it.
       const names = decodeStrings(reader, columns).map((name) => Object.keys({ [name]: 0 })[0]!);
-      return buildObjects(names, decodeFields(reader, columns, count, depth), count);
+      return buildObjects(names, decodeFields(reader, columns, count, depth, travel), count);
     }
     case COLUMN_TUPLES: {
       const columns = decodeFieldCount(reader, depth);
-      return buildTuples(decodeFields(reader, columns, count, depth), count);
+      return buildTuples(decodeFields(reader, columns, count, depth, travel), count);
     }
     default:
       throw reader.error("bad_values", `has a column of unknown kind ${kind}`);
   }
 }
 
-function encodeNumbers(values: readonly unknown[], count: number, out: ByteWriter): boolean {
-  const start = out.length;
-  out.u8(COLUMN_F64);
-  let at = out.reserve(count * 8);
-  const view = out.view;
+function encodeNumbers(values: readonly unknown[], count: number, out: ByteWriter, narrow: boolean): boolean {
+  let integers = narrow;
   for (let i = 0; i < count; i++) {
     const value = values[i];
-    if (typeof value !== "number") {
-      out.length = start;
-      return false;
+    if (typeof value !== "number") return false;
+    // -0 is equal to 0, and would come back as that.
+    if ((value | 0) !== value || (value === 0 && 1 / value < 0)) integers = false;
+  }
+  out.u8(integers ? COLUMN_I32 : COLUMN_F64);
+  let at = out.reserve(count * (integers ? 4 : 8));
+  const view = out.view;
+  if (integers) {
+    for (let i = 0; i < count; i++) {
+      view.setInt32(at, values[i] as number, true);
+      at += 4;
     }
-    view.setFloat64(at, value, true);
-    at += 8;
+  } else {
+    for (let i = 0; i < count; i++) {
+      view.setFloat64(at, values[i] as number, true);
+      at += 8;
+    }
   }
   return true;
 }
@@ -276,6 +340,7 @@ function encodeObjects(
   count: number,
   out: ByteWriter,
   depth: number,
+  travel: Travel | null,
 ): boolean {
   const names = Object.keys(first);
   const fields = names.length;
@@ -298,7 +363,7 @@ function encodeObjects(
   out.u8(COLUMN_OBJECTS);
   out.varint(fields);
   encodeStrings(names, fields, out);
-  for (let k = 0; k < fields; k++) encodeColumn(columns[k]!, count, out, depth + 1);
+  for (let k = 0; k < fields; k++) encodeColumn(columns[k]!, count, out, depth + 1, travel);
   return true;
 }
 
@@ -308,6 +373,7 @@ function encodeTuples(
   count: number,
   out: ByteWriter,
   depth: number,
+  travel: Travel | null,
 ): boolean {
   if (fields === 0 || fields > COLUMN_FIELDS_MAX) return false;
   for (let i = 0; i < count; i++) {
@@ -319,7 +385,7 @@ function encodeTuples(
   const column = new Array<unknown>(count);
   for (let k = 0; k < fields; k++) {
     for (let i = 0; i < count; i++) column[i] = (values[i] as unknown[])[k];
-    encodeColumn(column, count, out, depth + 1);
+    encodeColumn(column, count, out, depth + 1, travel);
   }
   return true;
 }
@@ -331,21 +397,30 @@ function decodeFieldCount(reader: ByteReader, depth: number): number {
   return fields;
 }
 
-function decodeFields(reader: ByteReader, fields: number, count: number, depth: number): unknown[][] {
-  const columns: unknown[][] = [];
-  for (let k = 0; k < fields; k++) columns.push(decodeColumn(reader, count, depth + 1));
+function decodeFields(
+  reader: ByteReader,
+  fields: number,
+  count: number,
+  depth: number,
+  travel: Travel | null,
+): (readonly unknown[])[] {
+  const columns: (readonly unknown[])[] = [];
+  for (let k = 0; k < fields; k++) columns.push(decodeColumn(reader, count, depth + 1, travel));
   return columns;
 }
+
+type Column = readonly unknown[];
+type SixColumns = [Column, Column, Column, Column, Column, Column];
 
 /**
  * Each store below is a place of its own, so that an engine can remember which field it adds to which shape: up to four
  * times faster than one store in a loop, and still as fast as that when many shapes pass. (Literals with computed names
  * are the fastest for one shape, but six times slower in V8 from the second shape on.)
  */
-function buildObjects(names: readonly string[], columns: readonly unknown[][], count: number): unknown[] {
+function buildObjects(names: readonly string[], columns: readonly (readonly unknown[])[], count: number): unknown[] {
   const objects = new Array<unknown>(count);
   const [a, b, c, d, e, f] = names as [string, string, string, string, string, string];
-  const [u, v, w, x, y, z] = columns as [unknown[], unknown[], unknown[], unknown[], unknown[], unknown[]];
+  const [u, v, w, x, y, z] = columns as (readonly unknown[])[] as SixColumns;
   switch (names.includes("__proto__") ? 0 : names.length) {
     case 1:
       for (let i = 0; i < count; i++) {
@@ -414,9 +489,9 @@ function buildObjects(names: readonly string[], columns: readonly unknown[][], c
   return objects;
 }
 
-function buildTuples(columns: readonly unknown[][], count: number): unknown[] {
+function buildTuples(columns: readonly (readonly unknown[])[], count: number): unknown[] {
   const tuples = new Array<unknown>(count);
-  const [a, b, c] = columns as [unknown[], unknown[], unknown[]];
+  const [a, b, c] = columns as (readonly unknown[])[] as SixColumns;
   switch (columns.length) {
     case 2:
       for (let i = 0; i < count; i++) tuples[i] = [a[i], b[i]];

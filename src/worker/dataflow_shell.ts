@@ -575,7 +575,7 @@ export class DataflowShell {
   #fromPeer(exchange: number, from: WorkerName, bytes: Uint8Array): void {
     let columns: DataBatchColumns;
     try {
-      columns = decodeDataBatch(bytes);
+      columns = decodeDataBatch(bytes, undefined, this.#dataflow!.knownKeys(exchange));
     } catch (error) {
       return this.#malformed(from, error instanceof Error ? error.message : String(error));
     }

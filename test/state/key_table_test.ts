@@ -69,3 +69,17 @@ test("KeyTable refuses a key that is there already", () => {
   table.add(1, "b", {});
   assert.equal(table.size, 2);
 });
+
+test("KeyTable guesses a key by its hash and length, and misses what is crowded out", () => {
+  const table = new KeyTable<number>();
+  for (let i = 0; i < 1_000; i++) table.add(hashKey(`key ${i}`), `key ${i}`, i);
+  for (let i = 0; i < 1_000; i++) {
+    assert.equal(table.guessKey(hashKey(`key ${i}`), `key ${i}`.length), `key ${i}`);
+    assert.equal(table.guessKey(hashKey(`key ${i}`), 20), undefined);
+  }
+  assert.equal(table.guessKey(hashKey("another"), 7), undefined);
+  const crowd = new KeyTable<number>();
+  for (let i = 0; i < 200; i++) crowd.add(7, `crowd ${i}`, i);
+  assert.equal(crowd.guessKey(7, 7), "crowd 0");
+  assert.equal(crowd.guessKey(7, 9), undefined);
+});

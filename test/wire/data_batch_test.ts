@@ -82,6 +82,79 @@ test("the layout is fixed", () => {
   assert.equal(hex, [...header, ...body].join(""));
 });
 
+test("records of one event time carry it once", () => {
+  const batch = { ...batchOf(100), times: new Float64Array(100).fill(1.7e15) };
+  const bytes = encode(batch);
+  assert.deepStrictEqual(decodeDataBatch(bytes), batch);
+  assert.equal(encode(batchOf(100)).length - bytes.length, 99 * 8);
+});
+
+test("a column of the values that is the same as the keys is not written again", () => {
+  const keys = Array.from({ length: 100 }, (_, i) => `user-${i}`);
+  const same = keys.map((key) => key.split("").join(""));
+  for (const values of [same, same.map((user, n) => ({ n, user })), same.map((user) => [user, [user]])]) {
+    const batch = { ...batchOf(100), keys, values };
+    const bytes = encode(batch);
+    const decoded = decodeDataBatch(bytes);
+    assert.deepStrictEqual(decoded, batch);
+    assert.notEqual(decoded.values, decoded.keys);
+    const other = encode({ ...batch, keys: keys.map((key) => `${key.slice(0, -1)}x`) });
+    assert.ok(other.length > bytes.length + 700);
+  }
+  // Twice in a record: the second one is written.
+  const twice = { ...batchOf(100), keys, values: same.map((user) => ({ user, again: user })) };
+  assert.deepStrictEqual(decodeDataBatch(encode(twice)), twice);
+});
+
+test("columns of the keys where there are no keys, or too many of them, are refused", () => {
+  const keys = ["a", "b", "c"];
+  const bytes = encode({ ...batchOf(3), keys, values: keys.map((key) => [key, 1]) });
+  assert.deepStrictEqual(decodeDataBatch(bytes).values, [
+    ["a", 1],
+    ["b", 1],
+    ["c", 1],
+  ]);
+  const tuples = bytes.lastIndexOf(5);
+  assert.deepEqual([...bytes.subarray(tuples, tuples + 4)], [5, 2, 7, 8]);
+  // Both columns are said to be the keys: what is behind them is then too much, or they are refused before that.
+  const twice = bytes.slice(0, tuples + 4);
+  twice[tuples + 3] = 7;
+  new DataView(twice.buffer).setUint32(tuples - 4, 4);
+  assert.throws(() => decodeDataBatch(twice), /column of keys/);
+  const unkeyed = encode({ ...batchOf(3), keys: [], hashes: new Uint32Array(0), values: [true, true, true] });
+  unkeyed[unkeyed.length - 4] = 7;
+  assert.throws(() => decodeDataBatch(unkeyed), /column of keys/);
+});
+
+test("whole numbers of 32 bits take four bytes each, and -0 is not one of them", () => {
+  const size = (numbers: number[]) => {
+    const batch = { ...batchOf(4), values: numbers };
+    assert.deepStrictEqual(decodeDataBatch(encode(batch)), batch);
+    return encode(batch).length;
+  };
+  const small = size([0, -1, 2 ** 31 - 1, -(2 ** 31)]);
+  for (const other of [-0, 0.5, 2 ** 31, NaN, Infinity]) assert.equal(size([0, 1, 2, other]) - small, 16);
+});
+
+test("keys that the reader has already are taken over, and a wrong guess is noticed", () => {
+  const batch = batchOf(50);
+  const bytes = encode(batch);
+  const own = new Map(batch.keys.map((key) => [key.length, key]));
+  const right: string[] = [];
+  const known = {
+    guessKey: (hash: number, length: number) => {
+      const key = batch.keys[2 ** 32 - 1 - hash]!;
+      assert.equal(key.length, length);
+      right.push(key);
+      return hash % 3 === 0 ? undefined : key;
+    },
+  };
+  assert.deepStrictEqual(decodeDataBatch(bytes, undefined, known), batch);
+  assert.equal(right.length, 50);
+  const wrong = { guessKey: (_hash: number, length: number) => own.get(length)?.replace(/^./, "?") };
+  assert.deepStrictEqual(decodeDataBatch(bytes, undefined, wrong), batch);
+});
+
 test("an author's codec carries the values instead", () => {
   const codec = {
     encode: (values: unknown[], count: number) => Uint8Array.from(values.slice(0, count) as number[]),
