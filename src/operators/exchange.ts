@@ -158,12 +158,7 @@ export class KeyExchange extends Exchange {
     }
     this.lineage.dropped(refused, count);
     const ms = this.hooks.nowMs() - started;
-    const slow = this.#slow.end(ms, {
-      stage: this.id,
-      during: "key",
-      records: count,
-      keys: refused.length > 0 ? [] : keys,
-    });
+    const slow = this.#slow.end(ms, this.id, "key", count, refused.length > 0 ? [] : keys);
     if (slow !== null) this.hooks.slowCode(slow);
     batch.keys = keys;
     batch.hashes = hashes;

@@ -3,8 +3,8 @@
  * afterwards. Batches are timed anyway; only of a stage that was slow is each record timed, for a while.
  */
 
-/** User code that runs so long within one batch is told. */
-export const SLOW_CODE_MS: number = 1_000;
+/** User code that runs so long within one batch is told. In milliseconds. */
+export const SLOW_CODE_MS = 1_000;
 /** So many batches behind a slow one are looked at record by record. */
 const CLOSE_BATCHES = 1_000;
 
@@ -61,12 +61,11 @@ export class SlowRecords {
   }
 
   /** The batch is over. @returns What is to be told; null: nothing. */
-  end(ms: number, of: { stage: string; during: string; records: number; keys: readonly string[] }): SlowCode | null {
+  end(ms: number, stage: string, during: string, records: number, keys: readonly string[]): SlowCode | null {
     const isClose = this.#closeBatches > 0;
     if (isClose) this.#closeBatches--;
     if (ms < SLOW_CODE_MS) return null;
     this.#closeBatches = CLOSE_BATCHES;
-    const { stage, during, records, keys } = of;
     if (records === 1) return { stage, during, records, ms, slowest: { ms, key: keys[0] ?? null } };
     const slowest = isClose ? { ms: this.#slowestMs, key: keys[this.#slowest] ?? null } : null;
     return { stage, during, records, ms, slowest };

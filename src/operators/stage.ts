@@ -46,7 +46,7 @@ abstract class Stage extends OperatorBase {
       const outputs = this.process(batch);
       const ms = this.hooks.nowMs() - started;
       this.hooks.stageTimed(this.index, pipeline, count, (ms * 1e6) / count);
-      const slow = this.slow.end(ms, { stage: this.id, during: "apply", records: count, keys });
+      const slow = this.slow.end(ms, this.id, "apply", count, keys);
       if (slow !== null) this.hooks.slowCode(slow);
       this.counts.recordsIn += count;
       this.counts.recordsOut += outputs;
