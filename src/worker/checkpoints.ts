@@ -349,6 +349,11 @@ export class Checkpoints {
     return !this.#everRan && !this.#options.restarted;
   }
 
+  /** The last checkpoint that this worker knows to exist; 0: none. */
+  get lastComplete(): Epoch {
+    return this.#lastComplete;
+  }
+
   /** The last checkpoint that sinks were told of; 0: none since the last recovery. */
   get committed(): Epoch {
     return this.#committed;

@@ -10,7 +10,7 @@ import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
 import { type Plan, planApplication } from "../plan/plan.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
-import type { FilesAfterStop } from "../protocol/stop/stop.ts";
+import { type FilesAfterStop, NO_LAST_CHECKPOINT } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
 import { DecisionFile, NOTHING_DECIDED } from "../store/decision_file.ts";
@@ -594,7 +594,9 @@ export class Worker {
     void this.#leave(EXIT.done, files === "remove" ? "remove" : "abandon", () => {
       const left = incomplete.map((report) => `${report.worker}: ${report.leftBehind}`).join("; ");
       const stay =
-        files === "remove" || !this.#cluster!.membership.formed ? "" : ` ${filesStay(files, this.#store!.folder)}`;
+        files === "remove" || !this.#cluster!.membership.formed
+          ? ""
+          : ` ${filesStay(files, this.#store!.folder, this.#checkpoints?.lastComplete ?? 0, left)}`;
       if (left === "") this.#log.info("stopped", `Shut down in order: all that was taken in came out.${stay}`);
       else this.#log.warn("stopped", `Shut down. What stayed behind: ${left}.${stay}`);
     });
@@ -755,9 +757,18 @@ function checkpointsThere(folder: string, epoch: Epoch): ResilienceError {
   );
 }
 
-function filesStay(files: FilesAfterStop, folder: string): string {
+/** @param epoch The last complete checkpoint. @param left What stayed behind. */
+function filesStay(files: FilesAfterStop, folder: string, epoch: Epoch, left: string): string {
   if (files === "suspend") {
     return `The files stay with the last checkpoint: start all workers again to go on from there, also with another build.`;
+  }
+  if (files === "keep" && left.includes(NO_LAST_CHECKPOINT)) {
+    const from = epoch === 0 ? "anew, as there is none yet" : `from checkpoint ${epoch}`;
+    return (
+      `The files stay: start all workers with the same commands to go on ${from}, as after a crash; or, when the cluster is to be gone, ` +
+      `on each machine: tammar store clean ${shellWord(folder)}. Where there is too much to write for a stop, tammar checkpoint takes ` +
+      `one before it, without haste`
+    );
   }
   const why =
     files === "keep"

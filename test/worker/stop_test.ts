@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { INITIALIZER } from "../../src/base/ids.ts";
+import { baseOf, isDecisionName } from "../../src/store/folders.ts";
 import { decodeSavedCluster } from "../../src/store/saved_cluster.ts";
+import { NO_CHECKPOINTS } from "../../src/worker/config.ts";
 import { byKey, expectedLines, sequences, VirtualCluster } from "../lib/virtual_cluster.ts";
 
 async function working(seed: number): Promise<VirtualCluster> {
@@ -164,6 +166,48 @@ test("an initializer that loses its power behind the decision has decided", asyn
   cluster.startAll();
   assert.ok(await cluster.working(), "a cluster forms");
   await assertComesBack(cluster, savedCluster(cluster, INITIALIZER)!.clusterId);
+});
+
+test("a stop without a last checkpoint says so, from which one the cluster goes on, and how; and so it does", async () => {
+  const cluster = new VirtualCluster({
+    seed: 37,
+    workers: 3,
+    config: { checkpoints: { ...NO_CHECKPOINTS, intervalMs: 300 } },
+  });
+  cluster.startAll();
+  assert.ok(await cluster.working());
+  const epoch = () => {
+    const names = cluster.machines.get(INITIALIZER)!.disk.paths().map(baseOf);
+    return Number(names.find(isDecisionName)?.split("-")[1] ?? 0);
+  };
+  assert.ok(await cluster.world.runUntil(() => epoch() >= 2, 10_000));
+  // There is no room for another one; what was written of it can be taken back.
+  const { disk } = cluster.machines.get("w1")!;
+  let syncs = 0;
+  disk.fault = (operation, path) =>
+    operation === "sync" && path.includes("segment-") && syncs++ % 2 === 0 ? "full" : null;
+  const last = epoch();
+  cluster.processes.get("w2")!.process.signal("SIGTERM");
+  assert.ok(await cluster.exited(), "everybody leaves");
+  for (const [name, { status, lines }] of cluster.processes) {
+    assert.equal(status, 0, name);
+    assert.match(
+      lines.at(-1)!,
+      /What stayed behind: initializer: no last checkpoint: worker w1: .*no space is left/,
+      name,
+    );
+    assert.match(
+      lines.at(-1)!,
+      new RegExp(`with the same commands to go on from checkpoint ${last}, .* tammar checkpoint`),
+      name,
+    );
+  }
+  disk.fault = null;
+  cluster.startAll();
+  assert.ok(await cluster.working(), "everybody works again");
+  for (const [name, worker] of cluster.processes) {
+    assert.ok(worker.said(`Rolling back to checkpoint ${last}`), `${name}: ${worker.lines.join(" | ")}`);
+  }
 });
 
 test("one worker alone, told to stop twice, leaves nothing behind", async () => {

@@ -428,7 +428,7 @@ export class Stop {
   #without(state: Draining, reason: string): StopEffect[] {
     const own = state.reports.get(this.#name);
     const left = own === undefined || own.leftBehind === "" ? "" : `${own.leftBehind}; `;
-    state.reports.set(this.#name, incomplete(this.#name, `${left}no last checkpoint: ${reason}; ${FILES_STAY}`));
+    state.reports.set(this.#name, incomplete(this.#name, `${left}${NO_LAST_CHECKPOINT}: ${reason}; ${FILES_STAY}`));
     return this.#tellExit(state, "keep");
   }
 
@@ -487,6 +487,8 @@ export class Stop {
 }
 
 const FILES_STAY = "all files stay";
+/** How the initializer's report says that all took part, and nothing else is missing. */
+export const NO_LAST_CHECKPOINT = "no last checkpoint";
 
 function beginDrain(reason: string, deadlineMs: Millis): StopEffect {
   return { kind: "begin_drain", reason, withinMs: Math.max(0, deadlineMs - TELLING_MS) };
