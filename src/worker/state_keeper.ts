@@ -98,6 +98,8 @@ interface Pending {
   readonly epoch: Epoch;
   /** Of each stage. */
   readonly freezes: readonly number[];
+  /** Of each stage, at the cut. */
+  readonly keyCounts: readonly number[];
   /** When everything is written. */
   readonly progress: Progress;
   /** The stage that is being written; as many as there are: all are. */
@@ -191,6 +193,7 @@ export class StateKeeper {
     this.#pending = {
       epoch,
       freezes: this.#stages.map(({ tracker }, index) => tracker.freeze(groups[index]!)),
+      keyCounts: this.#stages.map(({ stage }) => stage.state.keyCount),
       progress: {
         base: inRound && isComplete ? from : before,
         round: inRound && !isComplete ? { from, written: plan.written } : null,
@@ -264,7 +267,7 @@ export class StateKeeper {
     const stages = this.#stages;
     const { progress } = pending;
     const stateBytes = this.#stateBytes();
-    const ended = this.#log.end(generation, progress.base, this.#about(progress), body);
+    const ended = this.#log.end(generation, progress.base, this.#about(pending), body);
     const writtenBytes = this.#log.epochBytes;
     await ended;
     stages.forEach(({ tracker }, index) => {
@@ -418,17 +421,17 @@ export class StateKeeper {
   }
 
   /** What the log keeps for us with an end. */
-  #about(progress: Progress): unknown {
+  #about({ progress, keyCounts }: Pending): unknown {
     const { base, round, credit } = progress;
     return {
       base,
       roundFrom: round?.from ?? 0,
       roundWritten: round?.written ?? 0,
       credit: Math.min(credit, Number.MAX_SAFE_INTEGER),
-      stages: this.#stages.map(({ name, stage, entryBytes }) => ({
+      stages: this.#stages.map(({ name, entryBytes }, index) => ({
         id: name.id,
         version: name.version,
-        keys: stage.state.keyCount,
+        keys: keyCounts[index]!,
         entryBytes: Math.ceil(entryBytes),
       })),
     };

@@ -5,6 +5,7 @@ import { ResilienceError } from "../../src/base/errors.ts";
 import { hashKey } from "../../src/plan/key_groups.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
+import { inspectState } from "../../src/store/state_log/inspect_state.ts";
 import { ValueError } from "../../src/wire/values.ts";
 import { type Counter, checkpoint, FOLDER, openKeeper, type StageOptions, TestFlow, writeAll } from "./keeper_world.ts";
 
@@ -65,6 +66,24 @@ test("StateKeeper restores what was there at each epoch, in the same process and
     assert.deepEqual(flow.all(), new Map());
     assert.deepEqual(again.facts().epochs, []);
     await again.close();
+  }));
+
+test("A checkpoint says how many keys it has: as many as there were at the cut, whatever comes while it is written", () =>
+  inWorld(async (runtime) => {
+    const keeper = await openKeeper(runtime);
+    const flow = new TestFlow();
+    await keeper.restore(0, flow.dataflow);
+    for (let i = 0; i < 100; i++) flow.set(`key ${i}`, i);
+    keeper.freeze(1);
+    for (let i = 100; i < 300; i++) flow.set(`key ${i}`, i);
+    await writeAll(keeper, runtime);
+    await keeper.end(1, 1, {});
+    await keeper.close();
+    const { checkpoints } = await inspectState(runtime.disk, `${FOLDER}/state`);
+    assert.deepEqual(
+      checkpoints!.map(({ stages }) => stages.map(({ keys }) => keys)),
+      [[100]],
+    );
   }));
 
 test("StateKeeper migrates states of another version, and after one more checkpoint none of them is left", () =>
