@@ -84,6 +84,23 @@ test("a worker that has reached its limit of memory takes a checkpoint and leave
   assert.ok(machine.keys < RECORDS - 1_000, "states of before came from the checkpoint");
 });
 
+test("from the limit on nothing more is taken in, however long the last checkpoint takes", async () => {
+  const machine = new Machine();
+  const made = machine.cluster(73, 200);
+  const worker = made.start(INITIALIZER);
+  assert.ok(await made.world.runUntil(() => machine.keys > 1_000, 30_000));
+  const { disk } = made.machines.get(INITIALIZER)!;
+  // As soon as it is told, or a moment later.
+  assert.ok(await made.world.runUntil(() => worker.said("memory_limit_reached"), 30_000), "the limit is reached");
+  const keys = machine.keys;
+  disk.stall(6_000);
+  await made.world.runFor(5_000);
+  assert.equal(worker.status, null, "it waits for its checkpoint");
+  assert.ok(machine.keys <= keys + 50, `${machine.keys - keys} keys came behind the limit`);
+  assert.ok(await made.exited(30_000), "it leaves");
+  assert.match(String(worker.error), /checkpoint \d+ was taken, and the worker leaves/);
+});
+
 test("without checkpoints it leaves in words as well", async () => {
   const made = new Machine().cluster(72, null);
   const worker = made.start(INITIALIZER);
