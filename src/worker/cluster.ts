@@ -297,6 +297,11 @@ export class Cluster {
     if (link === "control") this.#driveStop({ kind: "peer_gone", peer: name, left: status.left });
   }
 
+  /** Did it say goodbye? */
+  hasLeft(name: WorkerName): boolean {
+    return this.#peerStatus(name).left;
+  }
+
   peerLeft(name: WorkerName, link: LinkKind, reason: string): void {
     const status = this.#peerStatus(name);
     status.left = true;
@@ -353,7 +358,7 @@ export class Cluster {
       case "drained":
       case "settled":
       case "exit":
-        return this.#driveStop({ kind: "received", from, message, peers: this.#stopPeers() });
+        return this.#driveStop({ kind: "received", from, message, peers: this.stopPeers() });
       case "query":
         return this.#options.owner.query(from, message);
       case "answer":
@@ -391,7 +396,7 @@ export class Cluster {
   /** @param keep The files stay with a last checkpoint. */
   requestStop(reason: string, keep = false): void {
     this.#options.hooks.reached("stop.requested");
-    this.#driveStop({ kind: "requested", reason, keep, peers: this.#stopPeers() });
+    this.#driveStop({ kind: "requested", reason, keep, peers: this.stopPeers() });
   }
 
   drained(report: DrainReport): void {
@@ -646,7 +651,8 @@ export class Cluster {
     return waiting ?? this.#options.owner.waitingFor();
   }
 
-  #stopPeers(): StopPeers {
+  /** Who is there, and who is not, for a stop. */
+  stopPeers(): StopPeers {
     const connected = this.connectedPeers();
     const members = this.#membership.memberNames.filter((name) => name !== this.#options.config.name);
     return { connected, absent: members.filter((name) => !connected.includes(name)) };

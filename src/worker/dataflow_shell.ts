@@ -122,8 +122,20 @@ interface Reading {
   readonly headOf: ((record: number) => Uint8Array) | null;
 }
 
+/**
+ * A peer that a stop finds away, or loses: so long it is waited for. It may not have heard of the stop yet, and send what it
+ * takes in. Whoever comes back as another process has nothing more to send of what was before.
+ */
+const AWAY_MS: Millis = 2_000;
+
 interface Drain {
+  /** Whose ends are waited for. */
   readonly peers: Set<WorkerName>;
+  /** Those of them that are away, and how to wait no longer. */
+  readonly away: Map<WorkerName, () => void>;
+  /** Those that did not come back in time. */
+  readonly missed: WorkerName[];
+  readonly withinMs: Millis;
   readonly cancelDeadline: () => void;
   sourcesClosed: boolean;
   sinksEnded: boolean;
@@ -366,10 +378,48 @@ export class DataflowShell {
 
   /** A peer will send no more, and take no more, as far as a stop is concerned. */
   peerGone(peer: WorkerName): void {
-    if (this.#drain === null) return;
+    const drain = this.#drain;
+    if (drain === null) return;
     // If it comes back, it is told again what it may have forgotten.
     for (const inlet of this.#inlets) inlet.endSentTo.delete(peer);
-    if (this.#drain !== "done" && this.#drain.peers.delete(peer)) this.#lookAgain = true;
+    if (drain === "done") return;
+    this.#isBack(drain, peer);
+    if (drain.peers.delete(peer)) this.#lookAgain = true;
+  }
+
+  /** The connection to a peer is lost; it may be there all the same. */
+  peerAway(peer: WorkerName): void {
+    const drain = this.#drain;
+    if (drain === null) return;
+    for (const inlet of this.#inlets) inlet.endSentTo.delete(peer);
+    if (drain !== "done" && drain.peers.has(peer)) this.#awaitPeer(drain, peer);
+  }
+
+  /** The connection to a peer is there, for the first time or again. */
+  peerBack(peer: WorkerName, isSameProcess: boolean): void {
+    const drain = this.#drain;
+    if (drain === null || drain === "done" || !drain.peers.has(peer)) return;
+    if (!isSameProcess) return this.peerGone(peer);
+    this.#isBack(drain, peer);
+    for (const [exchange, { endSent }] of this.#inlets.entries()) if (endSent) this.#sendEnd(peer, exchange);
+    this.#lookAgain = true;
+  }
+
+  #isBack(drain: Drain, peer: WorkerName): void {
+    drain.away.get(peer)?.();
+    drain.away.delete(peer);
+  }
+
+  #awaitPeer(drain: Drain, peer: WorkerName): void {
+    if (drain.away.has(peer)) return;
+    const { runtime, turn } = this.#options;
+    const giveUp = (): void => {
+      if (this.#drain !== drain) return;
+      if (this.#inlets.some((inlet) => !inlet.ended.has(peer))) drain.missed.push(peer);
+      this.peerGone(peer);
+    };
+    const cancel = runtime.clock.startTimer(Math.min(AWAY_MS, drain.withinMs / 2), () => turn(giveUp));
+    drain.away.set(peer, cancel);
   }
 
   /** At the end of every turn. */
@@ -417,16 +467,33 @@ export class DataflowShell {
     return found;
   }
 
-  /** Stops the sources and lets everything come out. Says `drained` once: when done, or after `withinMs`. */
-  drain(withinMs: Millis, peers: readonly WorkerName[]): void {
+  /**
+   * Stops the sources and lets everything come out. Says `drained` once: when done, or after `withinMs`.
+   *
+   * @param away Peers without a connection: they are waited for a while.
+   */
+  drain(withinMs: Millis, peers: readonly WorkerName[], away: readonly WorkerName[] = []): void {
     if (this.#drain !== null) return;
     const cancelDeadline = this.#options.runtime.clock.startTimer(withinMs, () =>
       this.#options.turn(() => {
         if (this.#drain !== "done") this.#report();
       }),
     );
-    const waitedFor = new Set(this.#dataflow === null ? [] : peers);
-    this.#drain = { peers: waitedFor, cancelDeadline, sourcesClosed: false, sinksEnded: false };
+    const waitedFor = new Set(this.#dataflow === null ? [] : [...peers, ...away]);
+    const waiting = { away: new Map<WorkerName, () => void>(), missed: [] };
+    const drain: Drain = {
+      peers: waitedFor,
+      ...waiting,
+      withinMs,
+      cancelDeadline: () => {
+        cancelDeadline();
+        for (const cancel of waiting.away.values()) cancel();
+      },
+      sourcesClosed: false,
+      sinksEnded: false,
+    };
+    this.#drain = drain;
+    for (const peer of away) if (waitedFor.has(peer)) this.#awaitPeer(drain, peer);
     this.#lookAgain = true;
   }
 
@@ -722,7 +789,7 @@ export class DataflowShell {
           if (inlet.endSent || !planned.fromExchanges.every((before) => this.#inletDone(before, drain))) continue;
           inlet.endSent = true;
           changed = true;
-          for (const peer of drain.peers) this.#sendEnd(peer, planned.index);
+          for (const peer of drain.peers) if (!drain.away.has(peer)) this.#sendEnd(peer, planned.index);
         }
       }
       if (!plan.exchanges.every((planned) => this.#inletDone(planned.index, drain))) return;
@@ -734,7 +801,6 @@ export class DataflowShell {
       if (!this.#sinks.every((sink) => sink.finished || !sink.connected)) return;
       for (const peer of drain.peers) if (this.#links!.unacked(peer).frames > 0) return;
     }
-    drain.cancelDeadline();
     this.#report();
   }
 
@@ -758,7 +824,11 @@ export class DataflowShell {
   }
 
   #report(): void {
-    if (this.#drain !== "done" && this.#drain?.sourcesClosed === false) this.#closeSources();
+    const drain = this.#drain;
+    if (drain !== null && drain !== "done") {
+      if (!drain.sourcesClosed) this.#closeSources();
+      drain.cancelDeadline();
+    }
     this.#drain = "done";
     for (const sink of this.#sinks) sink.giveUp?.();
     const { config, drained, plan } = this.#options;
@@ -776,6 +846,9 @@ export class DataflowShell {
       const unacked = this.#links?.unacked(peer);
       if (unacked !== undefined && unacked.frames > 0)
         left.push(`${unacked.frames} batches (${unacked.bytes} bytes) for worker ${peer}`);
+    }
+    if (drain !== null && drain !== "done") {
+      for (const peer of drain.missed) left.push(`what worker ${peer}, which is away, may still have had to send`);
     }
     drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }

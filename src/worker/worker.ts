@@ -320,19 +320,25 @@ export class Worker {
   #linkOwner(): LinkOwner {
     const lost = (peer: WorkerName, link: LinkKind, why: string) => {
       this.#cluster!.peerLost(peer, link, why);
-      if (link === "control") this.#shell.peerGone(peer);
+      if (link !== "control") return;
+      if (this.#cluster!.hasLeft(peer)) this.#shell.peerGone(peer);
+      else this.#shell.peerAway(peer);
     };
     return {
       identity: () => this.#cluster!.identity(),
       admit: (hello, facts) => this.#cluster!.admit(hello, facts),
       peerConnected: (peer, link, info) => {
         this.#cluster!.peerConnected(peer, link, info);
+        if (link === "control") this.#shell.peerBack(peer, !info.newIncarnation);
         // With checkpoints a recovery follows, which says it all.
         const isNewRegistry = peer === INITIALIZER && link === "control" && info.newIncarnation;
         if (isNewRegistry && this.#streams !== null && this.#checkpoints === null) this.#shell.registryBegan();
       },
       peerLost: lost,
-      peerSuperseded: (peer, link) => lost(peer, link, "another process of that worker has started"),
+      peerSuperseded: (peer, link) => {
+        lost(peer, link, "another process of that worker has started");
+        if (link === "control") this.#shell.peerGone(peer);
+      },
       peerLeft: (peer, link, reason) => this.#cluster!.peerLeft(peer, link, reason),
       refused: (peer, by, code, sentence) => this.#cluster!.refused(peer, by, code, sentence),
       control: (from, message) => this.#cluster!.received(from, message),
@@ -555,7 +561,8 @@ export class Worker {
   }
 
   #beginDrain(withinMs: Millis): void {
-    this.#shell.drain(withinMs, this.#cluster!.connectedPeers());
+    const { connected, absent } = this.#cluster!.stopPeers();
+    this.#shell.drain(withinMs, connected, absent);
     this.#checkpoints?.stopping();
   }
 

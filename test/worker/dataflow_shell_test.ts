@@ -497,6 +497,40 @@ test("a peer that comes during the stop gets the ends that it waits for", async 
   assert.equal(late!.report!.complete, true);
 });
 
+test("a peer that is away when the stop begins is waited for, and what it still sends comes out", async () => {
+  const world = await new ShellWorld(10, { workers: 2, application: twoKeys, sinks: 2 }).started();
+  const [initializer, away] = world.workers;
+  initializer!.drain(7_000, [], ["w1"]);
+  await world.world.runFor(1_000);
+  assert.equal(initializer!.report, null);
+  initializer!.turn(() => initializer!.shell.peerBack("w1", true));
+  away!.drain(7_000, ["initializer"]);
+  await world.until(() => world.drained, "both have drained");
+  for (const { report } of world.workers) assert.equal(report!.complete, true);
+});
+
+test("a peer that does not come back during the stop is waited for two seconds, and named", async () => {
+  const world = await new ShellWorld(10, { workers: 2, application: twoKeys, sinks: 2 }).started();
+  const initializer = world.workers[0]!;
+  const from = world.world.now();
+  initializer.drain(7_000, ["w1"]);
+  initializer.turn(() => initializer.shell.peerAway("w1"));
+  await world.until(() => initializer.report !== null, "it has waited");
+  const waitedMs = initializer.drainedAtMs - from;
+  assert.ok(waitedMs >= 2_000 && waitedMs < 2_100, `${waitedMs} ms`);
+  assert.match(initializer.report!.leftBehind, /what worker w1, which is away, may still have had to send/);
+});
+
+test("a peer that comes back during the stop as another process is not waited for", async () => {
+  const world = await new ShellWorld(10, { workers: 2, application: twoKeys, sinks: 2 }).started();
+  const initializer = world.workers[0]!;
+  initializer.drain(7_000, [], ["w1"]);
+  await world.world.runFor(100);
+  initializer.turn(() => initializer.shell.peerBack("w1", false));
+  await world.until(() => initializer.report !== null, "it goes on");
+  assert.equal(initializer.report!.complete, true);
+});
+
 for (const closed of ["for_a_cut", "for_a_recovery"] as const) {
   test(`a stop while sources stand still ${closed}: what was read goes on behind it, or not at all`, async () => {
     const run = await new ShellWorld(17, { workers: 1, application: wordCount }).started();

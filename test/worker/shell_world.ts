@@ -193,10 +193,10 @@ export class TestWorker {
     }
   }
 
-  drain(withinMs: number, peers?: readonly string[]): void {
+  drain(withinMs: number, peers?: readonly string[], away: readonly string[] = []): void {
     if (!this.process.alive) return;
     const all = this.#world.workers.filter((other) => other !== this && other.process.alive).map(({ name }) => name);
-    this.turn(() => this.shell.drain(withinMs, peers ?? all));
+    this.turn(() => this.shell.drain(withinMs, peers ?? all, away));
   }
 
   /** The others notice. */
