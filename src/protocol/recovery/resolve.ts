@@ -70,7 +70,7 @@ function refusalOf(worker: WorkerName, decided: Epoch, { epochs, written, unread
       code: "state_damaged",
       sentence:
         `of worker "${worker}", ${unreadable}. Checkpoint ${decided}, at which the cluster is, was whole there: the file was ` +
-        `damaged${orOld}. To look at it, tell tammar store verify this worker's --resilience-dir; ${remedy}`,
+        `damaged${orOld}. To look at it: tammar store verify, with this worker's --resilience-dir; ${remedy}`,
     };
   }
   if (last === undefined) {
