@@ -47,6 +47,23 @@ export class Dataflow {
     this.#behindExchange[exchange]!.receive(batch);
   }
 
+  /** Records that go in again at the operator that refused them; with keys where that has keys. */
+  intoStage(stage: number, batch: Batch): void {
+    this.#lineage.begin();
+    this.#stages[stage]!.receive(batch);
+  }
+
+  /** As they were before the exchange, on any worker. */
+  intoExchange(exchange: number, batch: Batch): void {
+    this.#lineage.begin();
+    this.#exchanges[exchange]!.receive(batch);
+  }
+
+  intoSink(sink: number, batch: Batch): void {
+    this.#lineage.begin();
+    this.#hooks.writeSink(sink, batch);
+  }
+
   /** Within `writeSink`: which record of the source's batch this one was; null: not known. */
   originOf(record: number): number | null {
     return this.#lineage.originOf(record);

@@ -55,6 +55,11 @@ export function deadLettersName(clusterId: string): string {
   return `dead-letters-${clusterId}`;
 }
 
+/** @returns Of the cluster whose letters these are; null: it is no such name. */
+export function clusterOfDeadLetters(name: string): string | null {
+  return NAME.exec(name)?.[1] ?? null;
+}
+
 export function isDeadLettersName(name: string): boolean {
   return NAME.test(name);
 }
@@ -92,7 +97,7 @@ function restarted(out: ByteWriter, length: number): ByteWriter {
 }
 
 export type ReadLetter =
-  | { readonly kind: "letter"; readonly letter: DeadLetter; readonly end: number }
+  | { readonly kind: "letter"; readonly letter: DeadLetter; readonly end: number; readonly checksum: number }
   /** `bytes` more are needed, from the same offset on. */
   | { readonly kind: "more"; readonly bytes: number }
   | { readonly kind: "bad"; readonly why: string };
@@ -120,7 +125,7 @@ export function decodeDeadLetter(bytes: Uint8Array): ReadLetter {
   if (crc32c(body) !== view.getUint32(4)) return { kind: "bad", why: "the checksum of a letter is wrong" };
   try {
     const [value] = decodeValues(body, 0, body.length, 1);
-    return { kind: "letter", letter: readLetter(value), end };
+    return { kind: "letter", letter: readLetter(value), end, checksum: view.getUint32(4) };
   } catch (error) {
     return { kind: "bad", why: `a letter makes no sense: ${(error as Error).message}` };
   }

@@ -9,6 +9,7 @@ import {
   isDeadLettersName,
 } from "./dead_letter_file.ts";
 import { join } from "./folders.ts";
+import type { LetterMark } from "./resent_file.ts";
 
 const READ_BYTES = 256 * 1024;
 /** Below the resilience directory: application, worker. */
@@ -61,7 +62,7 @@ export interface BadRest {
 export async function readDeadLetters(
   disk: Disk,
   path: string,
-  take: (letter: DeadLetter) => Promise<void>,
+  take: (letter: DeadLetter, mark: LetterMark) => Promise<void>,
 ): Promise<BadRest | null> {
   const file = await disk.open(path, "read");
   try {
@@ -74,7 +75,21 @@ export async function readDeadLetters(
   }
 }
 
-async function readLetters(file: DiskFile, take: (letter: DeadLetter) => Promise<void>): Promise<BadRest | null> {
+/** Is this letter still where it was? A rollback may have cut the file. */
+export async function isLetterThere(disk: Disk, path: string, { at, checksum }: LetterMark): Promise<boolean> {
+  const file = await disk.open(path, "read");
+  try {
+    const header = await file.readAt(at, 8);
+    return header.length === 8 && new DataView(header.buffer, header.byteOffset).getUint32(4) === checksum;
+  } finally {
+    await file.close();
+  }
+}
+
+async function readLetters(
+  file: DiskFile,
+  take: (letter: DeadLetter, mark: LetterMark) => Promise<void>,
+): Promise<BadRest | null> {
   const length = await file.length();
   let window: Uint8Array = new Uint8Array(0);
   let windowAt = DEAD_LETTERS_HEADER_BYTES;
@@ -82,7 +97,7 @@ async function readLetters(file: DiskFile, take: (letter: DeadLetter) => Promise
     const read = decodeDeadLetter(window.subarray(at - windowAt));
     switch (read.kind) {
       case "letter":
-        await take(read.letter);
+        await take(read.letter, { at, checksum: read.checksum });
         at += read.end;
         break;
       case "bad":

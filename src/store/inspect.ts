@@ -31,6 +31,7 @@ import {
 import { type Holder, isOurLock, readHolder } from "./holder.ts";
 import { hasMagic } from "./record_file.ts";
 import { emptyFolder } from "./remove_files.ts";
+import { isResentName } from "./resent_file.ts";
 import { CLUSTER_FILE_BYTES_MAX, decodeSavedCluster, type SavedCluster } from "./saved_cluster.ts";
 import { type CheckpointReport, inspectState, type StateReport } from "./state_log/inspect_state.ts";
 import { isRotated, listSegments, rotatedOwner } from "./state_log/state_folder.ts";
@@ -327,10 +328,11 @@ async function cleanFolder(disk: Disk, step: CleanStep): Promise<CleanResult["ou
   }
   const lock = await disk.lock(join(path, LOCK_FILE));
   if (lock === null) return { kind: "skipped", why: "a worker has started there in the meantime" };
-  const also = step.withDeadLetters ? entries.filter(isDeadLetters).map(({ name }) => name) : [];
+  const isOfLetters = (entry: DirEntry) => isDeadLetters(entry) || isResent(entry);
+  const also = step.withDeadLetters ? entries.filter(isOfLetters).map(({ name }) => name) : [];
   const left = await emptyFolder(disk, path, lock, also);
   if (!(await removeFolderIfEmpty(disk, path))) {
-    const letters = left.filter(isDeadLettersName);
+    const letters = left.filter((name) => isDeadLettersName(name) || isResentName(name));
     return { kind: "removed_but", deadLetters: letters, left: left.filter((name) => !letters.includes(name)) };
   }
   const above = parentOf(path);
@@ -401,7 +403,9 @@ async function inspectFolder(
     hasState: entries.some(isKnownFolder),
     files,
     deadLetters,
-    unknown: entries.filter((entry) => !isKnown(entry) && !isDeadLetters(entry)).map((entry) => entry.name),
+    unknown: entries
+      .filter((entry) => !isKnown(entry) && !isDeadLetters(entry) && !isResent(entry))
+      .map((entry) => entry.name),
   };
 }
 
@@ -480,6 +484,11 @@ async function inspectFile(disk: Disk, path: string, name: string): Promise<Insp
 
 function isDeadLetters(entry: DirEntry): boolean {
   return entry.kind === "file" && isDeadLettersName(entry.name);
+}
+
+/** Which of them were let in again. */
+function isResent(entry: DirEntry): boolean {
+  return entry.kind === "file" && isResentName(entry.name);
 }
 
 async function inspectDeadLetters(disk: Disk, folder: string, name: string): Promise<DeadLettersReport> {

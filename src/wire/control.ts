@@ -72,7 +72,8 @@ export type ControlMessage =
   /** Anyone to anyone: begin a new file of your event log, as a tool has asked. */
   | { readonly kind: "rotate_log" }
   | CheckpointMessage
-  | StreamMessage;
+  | StreamMessage
+  | LettersMessage;
 
 /** Checkpoints and recovery. Every message says its generation: one of another is a straggler. */
 export type CheckpointMessage =
@@ -153,5 +154,32 @@ export type StreamMessage =
       readonly source: number;
       readonly answer: RegistryAnswer;
     };
+
+/** Dead letters that a tool has sent to one worker, and whose keys are another's. A message of another generation is a straggler. */
+export type LettersMessage =
+  /** Anyone to the owner: let these in (`resend.ts`). One such list at a time. */
+  | {
+      readonly kind: "letters";
+      readonly generation: Generation;
+      readonly request: number;
+      readonly letters: Uint8Array;
+    }
+  /**
+   * The owner to whoever sent them: the next `count` of them are dealt with, in order. Those among `refused`, by their index in
+   * the list, are not in; the others are, and when they came in, `cut` was the last epoch that was cut there.
+   */
+  | {
+      readonly kind: "letters_taken";
+      readonly generation: Generation;
+      readonly request: number;
+      readonly count: number;
+      readonly cut: Epoch;
+      readonly refused: readonly RefusedLetter[];
+    };
+
+export interface RefusedLetter {
+  readonly index: number;
+  readonly why: string;
+}
 
 export type ClusterQuery = "state_entity_count" | "status";

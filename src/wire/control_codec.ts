@@ -6,7 +6,8 @@ import { ProtocolError } from "../base/errors.ts";
 import { type Epoch, type Generation, WORKER_NAME, type WorkerName } from "../base/ids.ts";
 import type { Address } from "../runtime/runtime.ts";
 import { type CborLimits, decodeCbor, encodeCbor } from "./cbor.ts";
-import type { ControlMessage, DrainReport, MemberAddress, Phase } from "./control.ts";
+import type { ControlMessage, DrainReport, MemberAddress, Phase, RefusedLetter } from "./control.ts";
+import { RESEND_LETTERS_MAX } from "./resend.ts";
 import {
   decodeRegistryAnswer,
   decodeRegistryRequest,
@@ -17,7 +18,9 @@ import {
 const CBOR_LIMITS: CborLimits = { itemsMax: 65_536, depthMax: 16 };
 /** Workers of a cluster. */
 const MEMBERS_MAX = 256;
-const EPOCHS_MAX = 4_096;
+/** Of one worker: ten days, one a second. */
+const EPOCHS_MAX = 1_000_000;
+const EPOCH_RUNS_MAX = 4_096;
 const SOURCES_MAX = 65_535;
 const TEXT_LENGTH_MAX = 4_096;
 const HOST = /^[\x21-\x7e]{1,255}$/;
@@ -35,6 +38,8 @@ function packed(message: ControlMessage): unknown {
       return { ...message, request: encodeRegistryRequest(message.request) };
     case "stream_answer":
       return { ...message, answer: encodeRegistryAnswer(message.answer) };
+    case "recovery_facts":
+      return { ...message, epochs: runsOf(message.epochs) };
     default:
       return message;
   }
@@ -160,6 +165,19 @@ export function decodeControlMessage(bytes: Uint8Array): ControlMessage {
         source: whole(fields, "source", 0, SOURCES_MAX),
         answer: decodeRegistryAnswer(bytesOf(fields, "answer")),
       };
+    case "letters": {
+      const letters = bytesOf(fields, "letters");
+      return { kind, generation: generation(fields), request: count(fields, "request"), letters };
+    }
+    case "letters_taken":
+      return {
+        kind,
+        generation: generation(fields),
+        request: count(fields, "request"),
+        count: whole(fields, "count", 1, RESEND_LETTERS_MAX),
+        cut: count(fields, "cut"),
+        refused: list(fields, "refused", refusedLetter),
+      };
     default:
       // The compiler lists here what is missing above; a peer may have sent anything.
       throw bad("kind", kind satisfies never);
@@ -197,14 +215,30 @@ function generation(fields: Fields): Generation {
   return whole(fields, "generation", 1, 0xffff_ffff);
 }
 
-/** Ascending, and few: a worker keeps what it may have to go back to. */
+/**
+ * Epochs, ascending, as runs: first and last of each. A segment of the log that little is written to has those of days, one
+ * behind the other. Beyond the bounds the oldest are left out.
+ */
+function runsOf(epochs: readonly Epoch[]): number[] {
+  const runs: number[] = [];
+  for (const epoch of epochs.slice(-EPOCHS_MAX)) {
+    if (runs.at(-1) === epoch - 1) runs[runs.length - 1] = epoch;
+    else runs.push(epoch, epoch);
+  }
+  return runs.slice(-2 * EPOCH_RUNS_MAX);
+}
+
 function epochs(fields: Fields): Epoch[] {
   const value = fields["epochs"];
-  if (!Array.isArray(value) || value.length > EPOCHS_MAX) throw bad("epochs", value);
-  value.forEach((epoch, i) => {
-    if (!Number.isSafeInteger(epoch) || epoch < 1 || (i > 0 && epoch <= value[i - 1])) throw bad("epochs", value);
-  });
-  return value as Epoch[];
+  if (!Array.isArray(value) || value.length > 2 * EPOCH_RUNS_MAX || value.length % 2 !== 0) throw bad("epochs", value);
+  const read: Epoch[] = [];
+  for (let i = 0; i < value.length; i += 2) {
+    const [first, last] = [value[i], value[i + 1]];
+    const isRun = Number.isSafeInteger(first) && Number.isSafeInteger(last) && first >= 1 && last >= first;
+    if (!isRun || first <= (read.at(-1) ?? 0) || read.length + last - first >= EPOCHS_MAX) throw bad("epochs", value);
+    for (let epoch = first; epoch <= last; epoch++) read.push(epoch);
+  }
+  return read;
 }
 
 /** A duration or another quantity that is not negative. */
@@ -251,6 +285,10 @@ function report(fields: Fields): DrainReport {
     complete: flag(fields, "complete"),
     leftBehind: text(fields, "leftBehind"),
   };
+}
+
+function refusedLetter(fields: Fields): RefusedLetter {
+  return { index: whole(fields, "index", 0, RESEND_LETTERS_MAX - 1), why: text(fields, "why") };
 }
 
 function bad(name: string, value: unknown): ProtocolError {

@@ -7,6 +7,7 @@ import { ProtocolError } from "../base/errors.ts";
 import { ByteReader } from "./byte_reader.ts";
 import { ByteWriter } from "./byte_writer.ts";
 import { parsePlainJson } from "./plain_json.ts";
+import { RESEND_BYTES_MAX, type ResendOutcome } from "./resend.ts";
 
 /** Largest frame a worker takes: id and body. */
 export const EXTERNAL_REQUEST_LENGTH_MAX = 16_384;
@@ -39,6 +40,8 @@ const REQUESTS = {
   status_query: 1003,
   /** Ours: take a checkpoint now. Empty. */
   checkpoint_request: 1005,
+  /** Ours: a piece of a batch of dead letters, to be let in again. Body: `resend.ts`. */
+  letters_resend: 1009,
 } as const;
 
 /** Sent by a worker. */
@@ -59,6 +62,8 @@ const ANSWERS = {
   shutdown_report: 1002,
   status_query_response: 1004,
   checkpoint_response: 1006,
+  /** Ours: behind the last piece of a batch. */
+  letters_response: 1010,
 } as const;
 
 export type ExternalRequestKind = keyof typeof REQUESTS;
@@ -91,10 +96,20 @@ export interface TextRequest {
 
 /** Requests without a body. One that is there is ignored. */
 export interface EmptyRequest {
-  readonly kind: Exclude<ExternalRequestKind, TextRequest["kind"] | "shrink_request">;
+  readonly kind: Exclude<ExternalRequestKind, TextRequest["kind"] | "shrink_request" | "letters_resend">;
 }
 
-export type ExternalRequest = ShrinkRequest | TextRequest | EmptyRequest;
+/** A piece of a batch of dead letters, in order; the answer comes behind the last one. */
+export interface LettersPiece {
+  readonly kind: "letters_resend";
+  /** Bytes of the whole batch. */
+  readonly total: number;
+  /** Where this piece begins in it. */
+  readonly at: number;
+  readonly piece: Uint8Array;
+}
+
+export type ExternalRequest = ShrinkRequest | TextRequest | LettersPiece | EmptyRequest;
 
 /** What a worker says while the cluster stops. */
 export type ShutdownReport =
@@ -135,6 +150,7 @@ export interface AnswerBodies {
   status_query_response: unknown;
   /** `epoch` 0: none was taken, and why. */
   checkpoint_response: { readonly epoch: number; readonly reason: string };
+  letters_response: ResendOutcome;
 }
 
 export interface Partitions<Steps> {
@@ -158,7 +174,14 @@ export type ReceivedAnswer =
 /** A frame that means nothing here: log it, answer nothing, keep the connection. */
 export interface ExternalFault {
   readonly kind: "fault";
-  readonly code: "bad_json" | "bad_text" | "empty_frame" | "truncated_id" | "unexpected_message" | "unknown_id";
+  readonly code:
+    | "bad_json"
+    | "bad_piece"
+    | "bad_text"
+    | "empty_frame"
+    | "truncated_id"
+    | "unexpected_message"
+    | "unknown_id";
   /** For the log. */
   readonly sentence: string;
 }
@@ -170,6 +193,9 @@ export const SHRINK_TEXTS = {
   nobody: "Cannot shrink 0 workers!",
   busy: "Autoscale event currently underway, cannot shrink at this time",
 } as const;
+
+/** Why no checkpoint was taken, where none ever is: tools that can do without go on. */
+export const CHECKPOINTS_OFF = "checkpoints are off, or the cluster is not formed yet";
 
 /** The whole frame. */
 export function encodeExternal(message: ExternalRequest | ExternalAnswer): Uint8Array<ArrayBuffer> {
@@ -184,6 +210,10 @@ export function encodeExternal(message: ExternalRequest | ExternalAnswer): Uint8
     const { query, nodeNames, nodeCount } = message;
     const count = Number.isFinite(nodeCount) ? nodeCount : Number.MAX_SAFE_INTEGER;
     out.utf8(JSON.stringify({ query, node_names: nodeNames, node_count: count }));
+  } else if (message.kind === "letters_resend") {
+    out.u32(message.total);
+    out.u32(message.at);
+    out.bytes(message.piece);
   } else if ("text" in message) {
     out.utf8(message.text);
   } else if ("body" in message) {
@@ -222,6 +252,8 @@ export function decodeExternalRequest(bytes: Uint8Array): ExternalRequest | Exte
       const text = readText(kind, body);
       return typeof text === "string" ? { kind, text } : text;
     }
+    case "letters_resend":
+      return decodeLettersPiece(body);
     default:
       return { kind };
   }
@@ -268,6 +300,20 @@ function readText(kind: string, body: ByteReader): string | ExternalFault {
     if (error instanceof ProtocolError) return fault("bad_text", `${kind}: the text is not UTF-8`);
     throw error;
   }
+}
+
+function decodeLettersPiece(body: ByteReader): LettersPiece | ExternalFault {
+  const kind = "letters_resend";
+  if (body.remaining < 9)
+    return fault("bad_piece", `${kind} has ${body.remaining} bytes: at least 9 belong to a piece`);
+  const total = body.u32();
+  const at = body.u32();
+  const piece = body.bytes(body.remaining);
+  if (total > RESEND_BYTES_MAX)
+    return fault("bad_piece", `${kind} announces ${total} bytes: ${RESEND_BYTES_MAX} may come`);
+  if (at + piece.length > total)
+    return fault("bad_piece", `${kind} goes on beyond the ${total} bytes that it announces`);
+  return { kind, total, at, piece };
 }
 
 function decodeShrinkRequest(body: ByteReader): ShrinkRequest | ExternalFault {

@@ -99,6 +99,12 @@ export interface CheckpointsOptions {
   readonly openState: () => Promise<StatePart>;
   /** The initializer's; null on others. */
   readonly decisions: Decisions | null;
+  /** Whoever lets dead letters in again: see `resend.ts`. */
+  readonly letters: {
+    standStill(): void;
+    completed(epoch: Epoch): void;
+    recovered(epoch: Epoch): void;
+  };
   /** Did this process find a formed cluster in its folder? For the markers. */
   readonly restarted: boolean;
   readonly hooks: WorkerHooks;
@@ -186,6 +192,7 @@ export class Checkpoints {
   #restoredAtMs: Millis = 0;
   #entries = 0;
   #committed: Epoch = 0;
+  #cutEpoch: Epoch = 0;
   #aborted = 0;
   #closed = false;
 
@@ -282,6 +289,11 @@ export class Checkpoints {
 
   get recovering(): boolean {
     return this.#phase === "recovering";
+  }
+
+  /** The last that was cut here, or gone back to. */
+  get lastCut(): Epoch {
+    return this.#cutEpoch;
   }
 
   /** In words; null while nothing is awaited. */
@@ -507,6 +519,7 @@ export class Checkpoints {
     };
     // Before the sinks prepare: one that has nothing to do votes at once.
     this.#cut = cut;
+    this.#cutEpoch = epoch;
     cut.positions = shell.cut(epoch);
     hooks.reached("cut.positions_taken");
     this.#state!.freeze(epoch);
@@ -579,6 +592,7 @@ export class Checkpoints {
     this.#goOn();
     this.#options.shell.commit(epoch);
     this.#committed = epoch;
+    this.#options.letters.completed(epoch);
     this.#options.hooks.reached("commit.sinks_told");
     this.#state!.completed(epoch);
     this.#options.hooks.reached("commit.old_files_retired");
@@ -622,6 +636,7 @@ export class Checkpoints {
     this.#cut = null;
     this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
     this.#options.shell.standStill(true);
+    this.#options.letters.standStill();
     // Their initializer may be another process by now. Those of the initializer itself are answered by its coordinator.
     if (this.#coordinator !== null) return;
     for (const answer of this.#answers.values()) answer(0, "the cluster recovers");
@@ -681,7 +696,9 @@ export class Checkpoints {
       log.info("resuming", "~~~Resuming message processing.~~~");
     }
     this.#everRan = true;
+    this.#cutEpoch = epoch;
     this.#goOn();
+    this.#options.letters.recovered(epoch);
   }
 
   /** X4. An error that nobody handles ends the worker. */

@@ -26,6 +26,7 @@ import type {
   CheckpointMessage,
   ControlMessage,
   DrainReport,
+  LettersMessage,
   MemberAddress,
   Phase,
   StreamMessage,
@@ -59,6 +60,7 @@ export interface ClusterOwner {
   answer(from: WorkerName, message: ControlMessage & { kind: "answer" }): void;
   checkpoint(from: WorkerName, message: CheckpointMessage): void;
   streams(from: WorkerName, message: StreamMessage): void;
+  letters(from: WorkerName, message: LettersMessage): void;
   /** The initializer's: these wait to be released. */
   ready(workers: readonly WorkerName[]): void;
   /** The control connection to this worker is gone. */
@@ -369,6 +371,9 @@ export class Cluster {
       case "stream_request":
       case "stream_answer":
         return this.#options.owner.streams(from, message);
+      case "letters":
+      case "letters_taken":
+        return this.#options.owner.letters(from, message);
       default:
         return this.#options.owner.checkpoint(from, message);
     }

@@ -24,6 +24,7 @@ import { makeSink } from "../connectors/make_sink.ts";
 import { makeSource } from "../connectors/make_source.ts";
 import { TcpSourceConnector } from "../connectors/tcp_source.ts";
 import type { Batch } from "../operators/batch.ts";
+import { NO_HASHES } from "../operators/columns.ts";
 import { Dataflow } from "../operators/dataflow.ts";
 import type { UserError } from "../operators/dataflow_hooks.ts";
 import { GeneratorRunner } from "../operators/generator_runner.ts";
@@ -31,7 +32,7 @@ import { encodeSinkBatch } from "../operators/sink_encoder.ts";
 import { SLOW_CODE_MS, type SlowCode } from "../operators/slow_code.ts";
 import { SourceBatches } from "../operators/source_batch.ts";
 import { SourceDecoder } from "../operators/source_decoder.ts";
-import { assignOwners } from "../plan/key_groups.ts";
+import { assignOwners, hashKey } from "../plan/key_groups.ts";
 import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
 import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
@@ -42,12 +43,14 @@ import { MESSAGE_AT } from "../wire/connector.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { type LocateRecord, placeText, type RecordPlace } from "../wire/record_place.ts";
-import { ValueError } from "../wire/values.ts";
+import type { ResentLetter } from "../wire/resend.ts";
+import { decodeValues, ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
+import { type LetterEntry, reachOf } from "./letter_entry.ts";
 
 /** What the shell needs of the data channel. */
 export interface BatchLinks {
@@ -116,7 +119,8 @@ interface Input {
 
 /** Where records come from that are being taken in. */
 interface Reading {
-  readonly source: string;
+  /** Null: it went in again, and is of nobody knows whom. */
+  readonly source: string | null;
   /** Of a record by its index among those that the source handed over. */
   readonly locate: LocateRecord;
   readonly headOf: ((record: number) => Uint8Array) | null;
@@ -161,12 +165,17 @@ export class DataflowShell {
   #ingressMs: Millis = 0;
   /** Sources stand still: for a cut, or while the cluster recovers. */
   #still = false;
+  #opened = false;
+  /** By source; null: it decodes nothing. */
+  readonly #decoders: (SourceDecoder | null)[] = [];
   /** Null: nothing is taken in at this moment, or it comes from another worker. */
   #reading: Reading | null = null;
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
   /** Set once the folder and the cluster are known; null: what user code refuses is only counted. */
   deadLetters: DeadLetters | null = null;
+  /** Dead letters wait to be let in: called when they may. */
+  letIn: () => void = () => {};
   readonly #errorPolicies: ReadonlyMap<string, ErrorPolicy>;
   userErrors = 0;
   /** How often user code kept the worker from everything else for a second or more. */
@@ -345,7 +354,98 @@ export class DataflowShell {
   /** Phase IV: sources read. */
   open(): void {
     if (this.#drain !== null) return;
+    this.#opened = true;
+    this.#lookAgain = true;
     for (const { connector } of this.#inputs) connector.open();
+  }
+
+  /** A stop has begun. */
+  get ending(): boolean {
+    return this.#drain !== null;
+  }
+
+  /** Looks again, at the end of this turn, at what was held back. */
+  wake(): void {
+    this.#lookAgain = true;
+  }
+
+  /** Could a record go in there now? As for sources: not between a barrier and its cut, nor in a recovery. */
+  mayLetIn(entry: LetterEntry): boolean {
+    if (this.#dataflow === null || !this.#opened || this.#still || this.gate.closed !== null || this.ending)
+      return false;
+    const { plan } = this.#options;
+    return !this.#blocked(wholeReach(plan, reachOf(plan, entry)));
+  }
+
+  /**
+   * Lets the record of a dead letter in, where it was refused.
+   *
+   * @returns Why it can't be let in; null: it is in. If user code refuses it once more, it is a dead letter again.
+   */
+  takeLetter(entry: LetterEntry, letter: ResentLetter): string | null {
+    const { source, place, head, bytes, time } = letter;
+    let value: unknown;
+    try {
+      if (letter.value !== null) [value] = decodeValues(letter.value, 0, letter.value.length, 1);
+    } catch (error) {
+      return `its value can't be read: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    const nowMs = this.#wallClock.nowMs();
+    this.#ingressMs = nowMs;
+    this.#reading = { source, locate: () => place, headOf: head === null ? null : () => head };
+    if (entry.kind === "source")
+      this.#readAgain(entry.source, bytes, head, value, time === null ? nowMs : time / 1000, nowMs);
+    else this.#enter(entry, letter, value, nowMs);
+    this.#reading = null;
+    return null;
+  }
+
+  #readAgain(
+    { index, definition }: PlannedSource,
+    bytes: Uint8Array | null,
+    head: Uint8Array | null,
+    value: unknown,
+    arrivalMs: Millis,
+    nowMs: Millis,
+  ): void {
+    const decoder = this.#decoders[index]!;
+    let batch: Batch;
+    if (bytes === null) batch = decoder.toBatch([value], arrivalMs);
+    else {
+      const start = head?.length ?? 0;
+      const whole = new Uint8Array(start + bytes.length);
+      if (head !== null) whole.set(head);
+      whole.set(bytes, start);
+      if (definition.kind === "connector") definition.message.openChunk(whole, new Uint32Array(1));
+      const places = { count: 1, starts: Uint32Array.of(start), ends: Uint32Array.of(whole.length) };
+      batch = decoder.decode(whole, places, arrivalMs);
+    }
+    // For how long it was on its way here.
+    batch.arrivalMs = nowMs;
+    this.#options.meter.ingested(index, 1);
+    this.#dataflow!.fromSource(index, batch);
+  }
+
+  #enter(entry: Exclude<LetterEntry, { kind: "source" }>, letter: ResentLetter, value: unknown, nowMs: Millis): void {
+    const { stage: id, source, key, time } = letter;
+    const { pipelines } = this.#options.plan;
+    const keyed = key !== null && (entry.kind === "sink" || (entry.kind === "stage" && entry.stage.keyed));
+    const batch: Batch = {
+      count: 1,
+      values: [value],
+      times: Float64Array.of(time ?? Math.trunc(nowMs * 1000)),
+      keys: keyed ? [key] : [],
+      hashes: keyed ? Uint32Array.of(hashKey(key)) : NO_HASHES,
+      watermark: Number.NEGATIVE_INFINITY,
+      arrivalMs: nowMs,
+      pipeline: Math.max(
+        0,
+        pipelines.findIndex((name) => (source === null ? id.startsWith(`${name}/`) : name === source)),
+      ),
+    };
+    if (entry.kind === "stage") this.#dataflow!.intoStage(entry.stage.index, batch);
+    else if (entry.kind === "exchange") this.#dataflow!.intoExchange(entry.exchange.index, batch);
+    else this.#dataflow!.intoSink(entry.sink.index, batch);
   }
 
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
@@ -432,6 +532,7 @@ export class DataflowShell {
       if (this.#dataflow !== null) {
         for (let exchange = 0; exchange < this.#inlets.length; exchange++) this.#takeIn(exchange);
         for (const { connector } of this.#inputs) connector.resume();
+        this.letIn();
       }
       this.#judgeSinks();
       this.#advanceDrain();
@@ -513,6 +614,7 @@ export class DataflowShell {
     const batches = new SourceBatches(index);
     const userError = (error: UserError) => this.#userError(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
+    this.#decoders[index] = decoder;
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
     const input = config.inputs.get(name);
     const take = (

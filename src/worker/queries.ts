@@ -8,6 +8,8 @@ import { type Log, printable } from "../base/log.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { ClusterQuery, ControlMessage, DrainReport } from "../wire/control.ts";
+import { CHECKPOINTS_OFF } from "../wire/external.ts";
+import type { ResendOutcome } from "../wire/resend.ts";
 import type { ControlChannel } from "./channels/control_channel.ts";
 import type { DataChannel } from "./channels/data_channel.ts";
 import type { Checkpoints } from "./checkpoints.ts";
@@ -17,6 +19,7 @@ import type { DataflowShell } from "./dataflow_shell.ts";
 import type { ExternalCounts } from "./external/external_server.ts";
 import type { ClusterEntityCounts, ClusterStatus, ExternalHandler, Partitions, StopEvent } from "./external/handler.ts";
 import { groupId, partitionsOf, sourceIdsOf, stateStepId } from "./external/step_lists.ts";
+import type { Resend } from "./resend.ts";
 
 /** Whoever has not answered by then is left out. */
 const ANSWER_MS: Millis = 2_000;
@@ -32,6 +35,8 @@ export interface QueriesOptions {
   readonly shell: DataflowShell;
   /** Null: none are taken, or not yet. */
   readonly checkpoints: () => Pick<Checkpoints, "ask" | "status"> | null;
+  /** Null: the cluster is not known yet. */
+  readonly resend: () => Pick<Resend, "request"> | null;
   readonly control: ControlChannel;
   readonly data: DataChannel;
   /** Null: there is no external channel. */
@@ -154,8 +159,16 @@ export class Queries implements ExternalHandler {
   checkpoint(answer: (epoch: number, reason: string) => void): void {
     const { checkpoints, turn } = this.#options;
     const taking = checkpoints();
-    if (taking === null) return answer(0, "checkpoints are off, or the cluster is not formed yet");
+    if (taking === null) return answer(0, CHECKPOINTS_OFF);
     turn(() => taking.ask(answer));
+  }
+
+  resend(batch: Uint8Array, answer: (outcome: ResendOutcome) => void): void {
+    const { resend, turn } = this.#options;
+    const desk = resend();
+    if (desk !== null) return turn(() => desk.request(batch, answer));
+    const why = "the cluster is not formed yet: send them when it works";
+    answer({ taken: [], left: [{ letters: [], why }], unsure: [], epoch: 0 });
   }
 
   richStatus(answer: (status: unknown) => void): void {

@@ -15,6 +15,7 @@ import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
 import { DecisionFile, NOTHING_DECIDED } from "../store/decision_file.ts";
 import { DECISION_FILE, shellWord } from "../store/folders.ts";
+import { isResentName } from "../store/resent_file.ts";
 import type { SavedCluster } from "../store/saved_cluster.ts";
 import { countStop } from "../store/stops_file.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
@@ -32,6 +33,7 @@ import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { MemoryGuard } from "./memory_guard.ts";
 import { Queries } from "./queries.ts";
+import { Resend } from "./resend.ts";
 import { StateKeeper } from "./state_keeper.ts";
 import { Streams } from "./streams.ts";
 import { WorkerMetrics } from "./worker_metrics.ts";
@@ -82,6 +84,8 @@ export class Worker {
   #checkpoints: Checkpoints | null = null;
   /** Of connector sources. Null before the cluster is known. */
   #streams: Streams | null = null;
+  /** Of dead letters. Null before the cluster is known. */
+  #resend: Resend | null = null;
   /** What an earlier start has left; null: none has. */
   #state: StateKeeper | null = null;
   /** The initializer's, with checkpoints. */
@@ -237,6 +241,7 @@ export class Worker {
         answer: (from, message) => this.#queries!.answered(from, message),
         checkpoint: (from, message) => this.#checkpoints?.received(from, message),
         streams: (from, message) => this.#streams?.received(from, message),
+        letters: (from, message) => this.#resend?.received(from, message),
         ready: (workers) => (this.#checkpoints === null ? this.#cluster!.release() : this.#checkpoints.ready(workers)),
         peerLost: (peer) => this.#checkpoints?.peerLost(peer),
         ticked: () => {
@@ -255,6 +260,7 @@ export class Worker {
       cluster: this.#cluster,
       shell: this.#shell,
       checkpoints: () => this.#checkpoints,
+      resend: () => this.#resend,
       fingerprint,
       control: this.#control,
       data: this.#data,
@@ -399,7 +405,13 @@ export class Worker {
       log: this.#log,
       folder: this.#store!.folder,
       clusterId: cluster.clusterId,
-      turn: (run) => this.#turn(run),
+      // Sources that stood still for it may go on.
+      turn: (run) => {
+        this.#turn(() => {
+          this.#shell.wake();
+          run();
+        });
+      },
       voted: (epoch, vote) => this.#checkpoints?.voted(DEAD_LETTERS, epoch, vote),
       failed: (error) => void this.#fail(error),
     });
@@ -410,13 +422,42 @@ export class Worker {
       send: (to, message) => this.#cluster!.send(to, message),
       answered: (source, answer) => this.#shell.streamAnswered(source, answer),
     });
-    if (this.#config.checkpoints.intervalMs !== null) return this.#takeCheckpoints(cluster);
+    if (this.#config.checkpoints.intervalMs !== null) this.#takeCheckpoints(cluster);
+    this.#resend = this.#makeResend(cluster);
+    this.#shell.letIn = () => this.#resend?.flush();
+    if (this.#checkpoints !== null) return;
     if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {
       this.#log.warn(
         "state_starts_empty",
         `The keyed state of worker ${this.#config.name} starts empty: without checkpoints it was in memory only`,
       );
     }
+  }
+
+  #makeResend(cluster: ClusterInformation): Resend {
+    const shell = this.#shell;
+    return new Resend({
+      name: this.#config.name,
+      clusterId: cluster.clusterId,
+      members: cluster.members.map((member) => member.name),
+      keyGroupCount: cluster.keyGroupCount,
+      plan: this.#plan,
+      log: this.#log,
+      clock: this.#runtime.clock,
+      turn: (run) => this.#turn(run),
+      generation: () => this.#cluster!.generation,
+      send: (to, message) => this.#cluster!.send(to, message),
+      hindrance: () => (this.#cluster!.membership.phase < 4 ? NOT_YET : null),
+      dataflow: {
+        get ending() {
+          return shell.ending;
+        },
+        mayTake: (entry) => shell.mayLetIn(entry),
+        take: (entry, letter) => shell.takeLetter(entry, letter),
+        wake: () => shell.wake(),
+      },
+      checkpoints: this.#checkpoints,
+    });
   }
 
   /** What an earlier start left, all of it before anything is changed: whatever does not do is refused now. */
@@ -510,6 +551,11 @@ export class Worker {
       openState: () =>
         this.#state === null ? this.#openState(cluster.clusterId, store.folder) : Promise.resolve(this.#state),
       decisions: this.#decisions,
+      letters: {
+        standStill: () => this.#resend?.standStill(),
+        completed: (epoch) => this.#resend?.completed(epoch),
+        recovered: (epoch) => this.#resend?.recovered(epoch),
+      },
       restarted: store.saved !== null,
       hooks: this.#hooks,
     });
@@ -632,6 +678,7 @@ export class Worker {
     let end = status;
     this.#hooks.reached("leave.begin");
     try {
+      this.#resend?.close();
       await this.#shell.close(RECORD_GRACE_MS);
       await this.#checkpoints?.close();
       await this.#state?.close();
@@ -732,7 +779,7 @@ export class Worker {
           `tammar dead-letters ${shellWord(this.#config.resilienceDir)}`,
       );
     }
-    const unknown = left.filter((name) => !isDeadLettersName(name));
+    const unknown = left.filter((name) => !isDeadLettersName(name) && !isResentName(name));
     if (unknown.length > 0) {
       this.#log.warn(
         "files_left",
@@ -745,6 +792,8 @@ export class Worker {
 function megabytes(bytes: number): string {
   return `${Math.round(bytes / 1e6)} MB`;
 }
+
+const NOT_YET = "the cluster does not work yet: send them when it does";
 
 function decisionMissing(folder: string): ResilienceError {
   return new ResilienceError(

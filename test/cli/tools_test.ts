@@ -743,8 +743,8 @@ test("dead-letters lists records that were refused, as lines and as JSON, and se
     assert.equal(listed.status, 0, listed.err);
     assert.equal(
       listed.out,
-      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello; from source words, frame 3 (at byte 21) of the connection from 127.0.0.1:9; can be sent again\n" +
-        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}; from a source that is not known (behind an exchange); can only be listed: it was decoded already\n' +
+      "1970-01-01T00:00:00.000Z w1 words/decode (decode): Error: no\\u001b: 5 bytes hello; from source words, frame 3 (at byte 21) of the connection from 127.0.0.1:9; can be let in again\n" +
+        '1970-01-01T00:00:00.000Z w1 words/x (decode, key "k"): Error: no\\u001b: {"n":{"$bigint":"7"}}; from a source that is not known (behind an exchange); can be let in again\n' +
         "1970-01-01T00:00:00.000Z w1 words/x (decode): Error: no\\u001b: no record: $.value.f is a function (f): only plain data can be carried; from source words; can only be listed\n" +
         "3 dead letters\n",
     );

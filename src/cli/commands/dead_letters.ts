@@ -3,18 +3,40 @@ import { printable } from "../../base/log.ts";
 import { type Conn, NetError, type Runtime } from "../../runtime/runtime.ts";
 import type { DeadLetter } from "../../store/dead_letter_file.ts";
 import { findDeadLetters, readDeadLetters } from "../../store/dead_letters_read.ts";
+import { ResentLetters } from "../../store/resent_file.ts";
 import { jsonOfValue } from "../../store/value_json.ts";
 import { encodeFrame } from "../../wire/frame.ts";
 import { placeText } from "../../wire/record_place.ts";
-import { connectReason } from "../external_client.ts";
+import { connectReason, ExternalClient } from "../external_client.ts";
 import { normalize } from "../module_loader.ts";
-import { addressOf, addressText, isGiven, type OptionSpec, refuseUnknown, textOf } from "../options.ts";
+import { addressOf, addressText, integerOf, isGiven, type OptionSpec, refuseUnknown, textOf } from "../options.ts";
 import { complain, jsonText, print } from "../terminal.ts";
 import { defineTool } from "../tool.ts";
+import { refuseBoth, resendLetters, whyNotResend } from "./dead_letters_resend.ts";
+
+/** A worker answers within two minutes. */
+const TIMEOUT_S = 150;
 
 const OPTIONS: readonly OptionSpec[] = [
   { name: "json", letter: "j", value: null, help: "Print one JSON object a line; bytes are in base64" },
   { name: "source", value: "NAME", help: "Only records of this source" },
+  {
+    name: "resend",
+    value: "HOST:PORT",
+    help: "Let them in again where they were refused, through the --external address of any worker",
+  },
+  { name: "again", value: null, help: "With --resend: also those that an earlier run has let in" },
+  {
+    name: "another-cluster",
+    value: null,
+    help: "With --resend: let them into a cluster that is not the one they are of",
+  },
+  {
+    name: "timeout",
+    value: "SECONDS",
+    help: "With --resend: how long to wait for an answer",
+    default: String(TIMEOUT_S),
+  },
   {
     name: "send-to",
     value: "HOST:PORT",
@@ -33,7 +55,12 @@ export const deadLetters = defineTool({
   summary: "List the records that user code refused, or send them again",
   usage: "DIR [options]",
   options: OPTIONS,
-  examples: ["/var/lib/tammar", "/var/lib/tammar --json", "/var/lib/tammar --source words --send-to 127.0.0.1:7010"],
+  examples: [
+    "/var/lib/tammar",
+    "/var/lib/tammar --json",
+    "/var/lib/tammar --resend 127.0.0.1:7002",
+    "/var/lib/tammar --source words --send-to 127.0.0.1:7010",
+  ],
   takesWords: true,
   async run(parsed, { runtime, program }) {
     const [directory, ...more] = parsed.words;
@@ -45,7 +72,24 @@ export const deadLetters = defineTool({
     const source = textOf(parsed, "source");
     const sendTo = addressOf(parsed, "send-to", "connect");
     const path = normalize(directory.startsWith("/") ? directory : `${host.workingDir}/${directory}`);
+    const resendTo = addressOf(parsed, "resend", "connect");
+    if (resendTo !== null && sendTo !== null) refuseBoth();
+    const timeoutS = integerOf(parsed, "timeout", { min: 1, max: 86_400 }) ?? TIMEOUT_S;
     const files = await findDeadLetters(disk, path);
+    if (resendTo !== null) {
+      const client = await ExternalClient.connect(runtime, resendTo, "Unable to connect");
+      try {
+        return await resendLetters(runtime, client, {
+          files,
+          isWanted: (letter) => source === null || letter.source === source,
+          again: isGiven(parsed, "again"),
+          anotherCluster: isGiven(parsed, "another-cluster"),
+          timeoutMs: timeoutS * 1_000,
+        });
+      } finally {
+        client.close();
+      }
+    }
     const conn = sendTo === null ? null : await connect(runtime, sendTo);
     if (conn === "failed") return EXIT.failed;
     let listed = 0;
@@ -54,11 +98,14 @@ export const deadLetters = defineTool({
     const left = new Map<string, number>();
     let status: ExitStatus = EXIT.done;
     for (const file of files) {
-      const bad = await readDeadLetters(disk, file, async (letter) => {
+      const resent = await ResentLetters.open(disk, file);
+      const bad = await readDeadLetters(disk, file, async (letter, mark) => {
         if (source !== null && letter.source !== source) return;
         listed++;
-        if (conn === null) await print(host, isGiven(parsed, "json") ? json(letter) : line(letter));
-        else if (letter.bytes === null || letter.framing === null) {
+        if (conn === null) {
+          const was = resent.has(mark);
+          await print(host, isGiven(parsed, "json") ? json(letter, was) : line(letter, was));
+        } else if (letter.bytes === null || letter.framing === null) {
           const why = whyNot(letter) ?? "";
           left.set(why, (left.get(why) ?? 0) + 1);
         } else {
@@ -106,7 +153,7 @@ function whyNot({ bytes, framing, source, unfit }: DeadLetter): string | null {
   return `source ${printable(source ?? "", 200)} is no TCP source`;
 }
 
-function line(letter: DeadLetter): string {
+function line(letter: DeadLetter, wasResent: boolean): string {
   const { atMs, worker, stage, during, key, error, bytes, value, unfit } = letter;
   const of = key === null ? "" : `, key ${JSON.stringify(printable(key, 64))}`;
   const what =
@@ -116,8 +163,8 @@ function line(letter: DeadLetter): string {
         ? `no record: ${printable(unfit)}`
         : printable(jsonText(jsonOfValue(value)), SHOWN_MAX);
   const from = `; from ${whence(letter)}`;
-  const why = whyNot(letter);
-  const resend = why === null ? "can be sent again" : `can only be listed${unfit === null ? `: ${why}` : ""}`;
+  const can = whyNotResend(letter) === null ? "can be let in again" : "can only be listed";
+  const resend = wasResent ? "was let in again" : can;
   return `${timeText(atMs)} ${worker} ${printable(stage)} (${during}${of}): ${printable(error)}: ${what}${from}; ${resend}\n`;
 }
 
@@ -129,12 +176,12 @@ function whence({ source, place }: DeadLetter): string {
     : `source ${printable(source, 200)}, ${printable(placeText(place), 400)}`;
 }
 
-function json(whole: DeadLetter): string {
+function json(whole: DeadLetter, resent: boolean): string {
   const { bytes, head: _, value, ...letter } = whole;
-  const why = whyNot(whole);
+  const why = whyNotResend(whole);
   const base64 = bytes === null ? null : base64Of(bytes);
   const shown = bytes !== null || letter.unfit !== null ? {} : { value: jsonOfValue(value) };
-  return `${jsonText({ ...letter, at: timeText(letter.atMs), bytes: base64, ...shown, resendable: why === null, why_not: why })}\n`;
+  return `${jsonText({ ...letter, at: timeText(letter.atMs), bytes: base64, ...shown, resendable: why === null, why_not: why, resent })}\n`;
 }
 
 function base64Of(bytes: Uint8Array): string {

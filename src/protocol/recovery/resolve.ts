@@ -91,7 +91,15 @@ function refusalOf(worker: WorkerName, decided: Epoch, { epochs, written, unread
     worker,
     code: "state_ahead",
     sentence:
-      `the cluster's last decided checkpoint is ${decided}, and worker "${worker}" has only ${epochs.join(", ")}: ` +
+      `the cluster's last decided checkpoint is ${decided}, and worker "${worker}" has only ${showEpochs(epochs)}: ` +
       `the initializer's files are an old copy, or this worker's are of another run; ${remedy}`,
   };
 }
+
+/** The newest are enough to see what is wrong. */
+function showEpochs(epochs: readonly Epoch[]): string {
+  const shown = epochs.slice(-SHOWN_MAX).join(", ");
+  return epochs.length <= SHOWN_MAX ? shown : `${epochs.length} from ${epochs[0]} on, the last of them ${shown}`;
+}
+
+const SHOWN_MAX = 16;

@@ -11,10 +11,12 @@ import {
   type ExternalAnswer,
   type ExternalRequest,
   encodeExternal,
+  type LettersPiece,
   type ShrinkRequest,
   type ShutdownReport,
 } from "../../wire/external.ts";
 import type { FrameTooLarge } from "../../wire/frame.ts";
+import { RESEND_BYTES_MAX, type ResendOutcome } from "../../wire/resend.ts";
 import { Alarm } from "../channels/alarm.ts";
 import { BoundedLog } from "../channels/bounded_log.ts";
 import type { Limits } from "../config.ts";
@@ -30,8 +32,16 @@ export interface ExternalServerOptions {
 
 /** Connections without a complete request from one address that is not this machine's own. */
 const STRANGERS_PER_ADDRESS_MAX = 8;
+/** Of all batches of dead letters that are not whole yet. */
+const DRAFT_BYTES_MAX = 4 * RESEND_BYTES_MAX;
 /** How long `close` waits for answers to be taken. */
 const CLOSE_MS = 1_000;
+
+interface Draft {
+  readonly total: number;
+  readonly pieces: Uint8Array[];
+  through: number;
+}
 
 export interface ExternalCounts {
   readonly connections: number;
@@ -49,6 +59,8 @@ export class ExternalServer {
   readonly #alarm: Alarm;
   /** In the order they came. */
   readonly #connections = new Set<ExternalConnection>();
+  /** Batches of dead letters that are not whole yet. */
+  readonly #drafts = new Map<ExternalConnection, Draft>();
   #listener: Listener | null = null;
   #closing = false;
   #allSaid: () => void = () => {};
@@ -156,6 +168,7 @@ export class ExternalServer {
     },
     gone: (connection) => {
       this.#connections.delete(connection);
+      this.#drafts.delete(connection);
       if (!this.#closing) return;
       if (this.#hasSaidAll()) this.#allSaid();
       if (this.#connections.size === 0) this.#alarm.stop();
@@ -175,10 +188,37 @@ export class ExternalServer {
       return;
     }
     this.#counts.requests++;
-    this.#carryOut(request, answer);
+    if (request.kind === "letters_resend") this.#letters(connection, request, answer);
+    else this.#carryOut(request, answer);
   }
 
-  #carryOut(request: ExternalRequest, answer: Answer): void {
+  /** Pieces of a batch come in order; the last one is answered. What all connections may have us hold is bounded. */
+  #letters(connection: ExternalConnection, { total, at, piece }: LettersPiece, answer: Answer): void {
+    const isLast = at + piece.length === total;
+    if (at === 0) {
+      this.#drafts.delete(connection);
+      let held = total;
+      for (const draft of this.#drafts.values()) held += draft.total;
+      if (held <= DRAFT_BYTES_MAX) this.#drafts.set(connection, { total, pieces: [], through: 0 });
+    }
+    const draft = this.#drafts.get(connection);
+    const isInOrder = draft !== undefined && draft.through === at && draft.total === total;
+    if (isInOrder) {
+      draft.pieces.push(piece.slice());
+      draft.through += piece.length;
+    } else this.#drafts.delete(connection);
+    if (!isLast) return answer.done();
+    this.#drafts.delete(connection);
+    const say = (body: ResendOutcome) => {
+      answer.send(encodeExternal({ kind: "letters_response", body }));
+      answer.done();
+    };
+    if (isInOrder) return this.#handler.resend(joined(draft.pieces, total), say);
+    const why = "a piece is missing, or others send as much as can be held: send them again in a moment";
+    say({ taken: [], left: [{ letters: [], why }], unsure: [], epoch: 0 });
+  }
+
+  #carryOut(request: Exclude<ExternalRequest, LettersPiece>, answer: Answer): void {
     const handler = this.#handler;
     const say = (message: ExternalAnswer) => {
       answer.send(encodeExternal(message));
@@ -298,6 +338,16 @@ function shutdownReports(event: StopEvent): readonly ShutdownReport[] {
     case "finished":
       return [{ done: true, ok: event.complete }];
   }
+}
+
+function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
 }
 
 function tooLargeText(failure: FrameTooLarge): string {

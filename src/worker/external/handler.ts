@@ -1,4 +1,5 @@
 import type { DrainReport } from "../../wire/control.ts";
+import type { ResendOutcome } from "../../wire/resend.ts";
 
 export type ClusterStatus =
   | { readonly ready: false }
@@ -62,4 +63,6 @@ export interface ExternalHandler {
   rotateLog(worker: string): void;
   /** Takes a checkpoint. `answer` is called once: its epoch, or 0 and why there is none. */
   checkpoint(answer: (epoch: number, reason: string) => void): void;
+  /** Lets dead letters in again: a whole batch, `wire/resend.ts`; the bytes are the callee's. `answer` is called once. */
+  resend(batch: Uint8Array, answer: (outcome: ResendOutcome) => void): void;
 }

@@ -42,6 +42,7 @@ const EACH: readonly ControlMessage[] = [
   { kind: "restore", generation: 2, epoch: 2, empty: false },
   { kind: "restored", generation: 2, entries: 10 },
   { kind: "recovered", generation: 2, epoch: 2 },
+  { kind: "letters_taken", generation: 2, request: 3, count: 4, cut: 5, refused: [{ index: 1, why: "no such stage" }] },
   { kind: "recovery_refused", generation: 2, code: "state_lost", sentence: "its files are lost" },
   { kind: "answer", request: 7, body: { a: [1, "x", null, true, { b: 1.5 }] } },
 ];
@@ -106,6 +107,32 @@ test("a control message without one of its fields, or with one of another type, 
     }
   }
   assert.ok(tried > 100);
+});
+
+test("a worker that has epochs of days can say so, and one with gaps in them; nonsense is refused", () => {
+  const facts = (epochs: readonly number[]) =>
+    ({ kind: "recovery_facts", generation: 2, epochs, written: 9, unreadable: "" }) as const;
+  const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+  for (const epochs of [[], [1], [1, 2, 4], range(3, 200_000), [...range(1, 9), ...range(11, 5_000), 7_000]]) {
+    const bytes = encodeControlMessage(facts(epochs));
+    assert.ok(bytes.length < 200, `${bytes.length} bytes`);
+    assert.deepEqual(decodeControlMessage(bytes), facts(epochs));
+  }
+  // What is too much for the bounds are the oldest ones.
+  const every2nd = Array.from({ length: 9_000 }, (_, i) => i * 2 + 1);
+  assert.deepEqual(decodeControlMessage(encodeControlMessage(facts(every2nd))), facts(every2nd.slice(-4_096)));
+  assert.deepEqual(decodeControlMessage(encodeControlMessage(facts(range(1, 1_000_010)))), facts(range(11, 1_000_010)));
+  for (const epochs of [[1], [0, 1], [2, 1], [1, 2, 2, 3], [1, 1_000_001], [1, 1e300], [1.5, 2], "x", [1, "2"]]) {
+    const bytes = encodeCbor({ kind: "recovery_facts", generation: 2, epochs, written: 9, unreadable: "" });
+    assert.throws(() => decodeControlMessage(bytes), { code: "bad_control_message" }, JSON.stringify(epochs));
+  }
+});
+
+test("dead letters come out as they went in", () => {
+  const message = { kind: "letters", generation: 2, request: 3, letters: Uint8Array.of(1, 2) } as const;
+  assert.deepEqual(decodeControlMessage(encodeControlMessage(message)), message);
+  const bad = encodeCbor({ ...message, letters: "x" });
+  assert.throws(() => decodeControlMessage(bad), { code: "bad_control_message" });
 });
 
 test("names, addresses and counts out of bounds are refused", () => {

@@ -25,6 +25,7 @@ function worker(keys: readonly string[], heard: string[]): ExternalHandler {
     stop: (reason) => void heard.push(`stop ${reason}`),
     richStatus: (answer) => answer({}),
     checkpoint: (answer) => answer(7, ""),
+    resend: (_, answer) => answer({ taken: [], left: [], unsure: [], epoch: 0 }),
   };
 }
 

@@ -6,6 +6,7 @@ import type { Log } from "../../../src/base/log.ts";
 import type { Address, Runtime } from "../../../src/runtime/runtime.ts";
 import type { VirtualHost } from "../../../src/runtime/virtual/host.ts";
 import { VirtualWorld } from "../../../src/runtime/virtual/world.ts";
+import type { ResendOutcome } from "../../../src/wire/resend.ts";
 import { ExternalServer } from "../../../src/worker/external/external_server.ts";
 import type {
   ClusterEntityCounts,
@@ -54,6 +55,10 @@ class FakeWorker implements ExternalHandler {
   }
   clusterStateEntityCounts(answer: (counts: ClusterEntityCounts) => void): void {
     this.open.push(answer);
+  }
+  resend(batch: Uint8Array, answer: (outcome: ResendOutcome) => void): void {
+    this.heard.push(`resend ${batch.length}`);
+    answer({ taken: [0], left: [], unsure: [], epoch: 7 });
   }
   rotateLog(worker: string): void {
     this.heard.push(`rotate ${worker}`);
