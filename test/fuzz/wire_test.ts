@@ -8,6 +8,7 @@ import { decodeExternalAnswer, decodeExternalRequest, encodeExternal } from "../
 import { encodeFrame, FrameSplitter } from "../../src/wire/frame.ts";
 import { bytesToHex, decodeHandshake, encodeHandshake } from "../../src/wire/hello.ts";
 import { decodeMetrics, encodeConnect, encodeJoin, encodePayload } from "../../src/wire/metrics.ts";
+import { decodeResendBatch, encodeResendBatch } from "../../src/wire/resend.ts";
 import { checkValue, decodeValues, encodeValues } from "../../src/wire/values.ts";
 import { inPieces } from "./damage.ts";
 import { fuzz } from "./fuzz.ts";
@@ -270,5 +271,29 @@ test("fuzz: a data batch is refused, or comes out whole", { timeout: 120_000 }, 
       encodeDataBatch({ exchange: 1, pipeline: 0, count, watermark: 0, arrivalMs: 1.7e12, ...columns }, out);
       return out.take();
     }),
+  });
+});
+
+test("fuzz: a batch of dead letters is read as it was written, or refused", { timeout: 120_000 }, async () => {
+  await fuzz({
+    name: "batch of dead letters",
+    make: (chance) =>
+      encodeResendBatch({
+        clusterId: "0".repeat(32),
+        another: chance.below(2) === 0,
+        letters: chance.some(4, () => ({
+          stage: chance.pick(TEXTS),
+          during: "apply",
+          source: chance.pick([null, ...TEXTS]),
+          place: chance.pick([null, { kind: "generator", step: 3 } as const]),
+          key: chance.pick([null, ...TEXTS]),
+          time: chance.pick([null, 7]),
+          bytes: chance.pick([null, chance.bytes(chance.below(9))]),
+          head: null,
+          value: chance.pick([null, chance.bytes(chance.below(9))]),
+        })),
+      }),
+    decode: decodeResendBatch,
+    announced: isProtocolError,
   });
 });

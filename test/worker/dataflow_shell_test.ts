@@ -4,9 +4,12 @@ import { application, framed, generatorSource, type Payload, source, tcpSink, tc
 import type { Application } from "../../src/api/application.ts";
 import type { Prng } from "../../src/base/prng.ts";
 import { assignOwners, hashKey, keyGroupOf } from "../../src/plan/key_groups.ts";
+import { planApplication } from "../../src/plan/plan.ts";
 import { ByteWriter } from "../../src/wire/byte_writer.ts";
 import { encodeDataBatch } from "../../src/wire/data_batch.ts";
 import { encodeFrame } from "../../src/wire/frame.ts";
+import type { ResentLetter } from "../../src/wire/resend.ts";
+import { entryOf } from "../../src/worker/letter_entry.ts";
 import { ShellWorld, type ShellWorldOptions } from "./shell_world.ts";
 
 const WORDS = ["wallaby", "wombat", "quokka", "koala", "kangaroo", "emu", "echidna", "dingo", "platypus", "possum"];
@@ -567,3 +570,37 @@ for (const closed of ["for_a_cut", "for_a_recovery"] as const) {
     assert.equal(run.sinks[0]!.lineCount, worker.ingested);
   });
 }
+
+test("a dead letter goes in only where a source could hand on a record: not at a cut, not in a recovery, not in a stop", async () => {
+  const decode = (payload: Payload) => payload.text();
+  const app = () =>
+    application("Letters", () =>
+      source("words", tcpSource({ framing: framed.u32, decode }))
+        .to("same", (word) => word)
+        .toSink(line),
+    );
+  const world = await new ShellWorld(11, { workers: 1, application: app }).started();
+  const { shell } = world.workers[0]!;
+  const letter: ResentLetter = {
+    ...{ stage: "words/decode", during: "decode", source: "words", place: null, key: null, time: 5 },
+    ...{ bytes: new TextEncoder().encode("again"), head: null, value: null },
+  };
+  const plan = planApplication(app(), { args: [], options: {}, worker: "initializer", workers: 1, inputs: [] });
+  const entry = entryOf(plan, letter);
+  assert.ok(typeof entry !== "string");
+  assert.equal(shell.mayLetIn(entry), true);
+  shell.standStill(true);
+  assert.equal(shell.mayLetIn(entry), false);
+  shell.standStill(false);
+  const { gate } = shell;
+  for (const closed of ["for_a_cut", "for_a_recovery"] as const) {
+    shell.gate = { ...gate, closed };
+    assert.equal(shell.mayLetIn(entry), false);
+  }
+  shell.gate = gate;
+  assert.equal(shell.takeLetter(entry, letter), null);
+  shell.flush();
+  await world.until(() => world.sinks[0]!.lines.includes("again"), "the letter");
+  shell.drain(1_000, []);
+  assert.equal(shell.mayLetIn(entry), false);
+});

@@ -6,6 +6,7 @@ import type { Log } from "../../../src/base/log.ts";
 import type { Address, Runtime } from "../../../src/runtime/runtime.ts";
 import type { VirtualHost } from "../../../src/runtime/virtual/host.ts";
 import { VirtualWorld } from "../../../src/runtime/virtual/world.ts";
+import { encodeExternal } from "../../../src/wire/external.ts";
 import type { ResendOutcome } from "../../../src/wire/resend.ts";
 import { ExternalServer } from "../../../src/worker/external/external_server.ts";
 import type {
@@ -421,4 +422,30 @@ test("ExternalServer survives random bytes on many connections", async () => {
     await at.world.runFor(10);
   }
   assert.deepEqual((await ask(at, request(9), 1)).ids, [10]);
+});
+
+test("a batch of dead letters comes in pieces, in order, and is answered behind the last", async () => {
+  const { world, worker, connect } = await scene();
+  const piece = (total: number, at: number, length: number) =>
+    encodeExternal({ kind: "letters_resend", total, at, piece: new Uint8Array(length) });
+  const tool = await connect();
+  await world.drive(tool.conn.write(joined(piece(30, 0, 10), piece(30, 10, 15), piece(30, 25, 5))));
+  await world.runUntil(() => tool.frames.length === 1, 5_000);
+  assert.deepEqual(worker.heard, ["resend 30"]);
+  assert.deepEqual(tool.json(0), { taken: [0], left: [], unsure: [], epoch: 7 });
+  // A gap; more than all may have us hold; more than was announced, which is no message at all.
+  await world.drive(tool.conn.write(joined(piece(30, 0, 10), piece(30, 11, 19))));
+  await world.runUntil(() => tool.frames.length === 2, 5_000);
+  assert.match(tool.text(1), /a piece is missing/);
+  const others = [await connect(), await connect(), await connect(), await connect()];
+  for (const other of others) await world.drive(other.conn.write(piece(3 << 20, 0, 9)));
+  await world.runFor(100);
+  await world.drive(tool.conn.write(piece(9, 0, 9)));
+  await world.runUntil(() => tool.frames.length === 3, 5_000);
+  assert.match(tool.text(2), /others send as much as can be held/);
+  for (const other of others) other.conn.abort();
+  await world.runFor(100);
+  await world.drive(tool.conn.write(joined(piece(9, 0, 10), piece((3 << 20) + 1, 0, 9), piece(9, 0, 9))));
+  await world.runUntil(() => tool.frames.length === 4, 5_000);
+  assert.deepEqual(worker.heard, ["resend 30", "resend 9"]);
 });
