@@ -117,6 +117,9 @@ export class KeyExchange extends Exchange {
   readonly #keyOf: (value: unknown) => string | Uint8Array;
   readonly #slow: SlowRecords;
 
+  /** The column of each batch in turn, grown as needed: making one costs more than filling it. */
+  #hashes = new Uint32Array(0);
+
   constructor(exchange: PlannedExchange, hooks: DataflowHooks, lineage: Lineage, next: Operator, check: CheckValue) {
     super(exchange, hooks, lineage, next, check);
     assert(exchange.keyOf !== undefined);
@@ -132,7 +135,8 @@ export class KeyExchange extends Exchange {
     const keyOf = this.#slow.begin() ? this.#timed : this.#keyOf;
     const { values, times, count } = batch;
     const keys: string[] = new Array(count);
-    const hashes = new Uint32Array(count);
+    if (this.#hashes.length < count) this.#hashes = new Uint32Array(count * 2);
+    const hashes = this.#hashes;
     const refused: number[] = [];
     let at = 0;
     let i = 0;

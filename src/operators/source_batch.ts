@@ -4,6 +4,8 @@ import { NO_HASHES } from "./columns.ts";
 /** Makes the batches of one source: its watermark is the highest event time so far, so it follows data and never steps back. */
 export class SourceBatches {
   readonly #pipeline: number;
+  /** The column of each batch in turn, since nobody keeps one. */
+  #times = new Float64Array(0);
   #watermark = Number.NEGATIVE_INFINITY;
 
   /** @param pipeline The index of the source. */
@@ -15,7 +17,8 @@ export class SourceBatches {
   byArrival(values: unknown[], arrivalMs: number): Batch {
     const arrival = Math.trunc(arrivalMs * 1000);
     if (values.length > 0 && arrival > this.#watermark) this.#watermark = arrival;
-    return this.#batch(values, new Float64Array(values.length).fill(arrival), arrivalMs);
+    if (this.#times.length < values.length) this.#times = new Float64Array(values.length * 2);
+    return this.#batch(values, this.#times.subarray(0, values.length).fill(arrival), arrivalMs);
   }
 
   /** Records with event times of their own, in microseconds; `times` may be longer than `values`. */

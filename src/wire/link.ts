@@ -10,7 +10,9 @@
 //   6 resume      f64 oldest unacknowledged | f64 received through
 //
 //   L1. Nothing is allocated by an announced length beyond 256 KiB: a body grows with the bytes that came.
-//   L2. The body of a payload is copied once, from the bytes that were read into an array of its own, at offset 0.
+//   L2. The body of a batch is handed over where it is: among the bytes that were read, or, when it came in pieces, in a buffer
+//       that is used for the next one. Whoever keeps it copies it; most batches are taken in at once. Any other body is an
+//       array of its own.
 
 import { ProtocolError } from "../base/errors.ts";
 import type { Epoch } from "../base/ids.ts";
@@ -18,6 +20,9 @@ import { decodeUtf8 } from "./byte_reader.ts";
 
 export const PAYLOAD_KINDS = ["control_message", "batch", "end_of_input", "barrier"] as const;
 export type PayloadKind = (typeof PAYLOAD_KINDS)[number];
+
+/** As its kind is written in a payload. */
+const BATCH = PAYLOAD_KINDS.indexOf("batch") + 1;
 
 /** The body of a barrier: its epoch, f64. */
 const BARRIER_BYTES = 8;
@@ -58,7 +63,7 @@ const NO_BYTES = new Uint8Array(0);
 export interface LinkFrames {
   /** `false`: nothing more is wanted from this connection, the rest of what was read is dropped. */
   readonly open: boolean;
-  /** `bytes` are the taker's to keep. */
+  /** `bytes` are the taker's to keep; those of a batch are valid during the call only. */
   payload(kind: PayloadKind, exchange: number, generation: number, sequence: number, bytes: Uint8Array): void;
   ack(through: number): void;
   credit(exchange: number, limit: number): void;
@@ -138,6 +143,8 @@ export class LinkReader {
   #body: Uint8Array | null = null;
   #bodyLength = 0;
   #bodyWanted = 0;
+  /** For the bodies of batches that come in pieces. */
+  #pieces: Uint8Array = NO_BYTES;
 
   /** @param bodyBytesMax Largest body of a payload; one of exactly that length is legal. */
   constructor(bodyBytesMax: number) {
@@ -161,7 +168,7 @@ export class LinkReader {
       if (this.#headLength < this.#headWanted) return;
       if (this.#headWanted === 5) this.#headWanted = this.#judgeLength();
       if (this.#headLength < this.#headWanted) continue;
-      if (this.#head[4] === PAYLOAD) this.#beginBody(frames);
+      if (this.#head[4] === PAYLOAD) at = this.#beginBody(chunk, at, frames);
       else this.#takeSmall(frames);
     }
   }
@@ -186,11 +193,24 @@ export class LinkReader {
     return kind === PAYLOAD ? PAYLOAD_HEADER_BYTES : 4 + length;
   }
 
-  #beginBody(frames: LinkFrames): void {
-    this.#bodyWanted = this.#view.getUint32(0) - (PAYLOAD_HEADER_BYTES - 4);
+  /** Returns where in the chunk the next frame begins, or the body goes on. */
+  #beginBody(chunk: Uint8Array, at: number, frames: LinkFrames): number {
+    const wanted = this.#view.getUint32(0) - (PAYLOAD_HEADER_BYTES - 4);
+    this.#bodyWanted = wanted;
     this.#bodyLength = 0;
-    this.#body = this.#bodyWanted === 0 ? NO_BYTES : new Uint8Array(Math.min(this.#bodyWanted, BODY_FIRST_BYTES_MAX));
-    if (this.#bodyWanted === 0) this.#takePayload(frames);
+    if (this.#head[5] !== BATCH) {
+      this.#body = wanted === 0 ? NO_BYTES : new Uint8Array(Math.min(wanted, BODY_FIRST_BYTES_MAX));
+      if (wanted === 0) this.#takePayload(NO_BYTES, frames);
+      return at;
+    }
+    if (wanted <= chunk.length - at) {
+      this.#takePayload(chunk.subarray(at, at + wanted), frames);
+      return at + wanted;
+    }
+    const first = Math.min(wanted, BODY_FIRST_BYTES_MAX);
+    if (this.#pieces.length < first) this.#pieces = new Uint8Array(first);
+    this.#body = this.#pieces;
+    return at;
   }
 
   #takeBody(chunk: Uint8Array, at: number, frames: LinkFrames): number {
@@ -201,14 +221,16 @@ export class LinkReader {
       this.#body = grown;
       body = grown;
     }
-    const count = Math.min(body.length - this.#bodyLength, chunk.length - at);
+    const count = Math.min(body.length - this.#bodyLength, this.#bodyWanted - this.#bodyLength, chunk.length - at);
     body.set(at === 0 && count === chunk.length ? chunk : chunk.subarray(at, at + count), this.#bodyLength);
     this.#bodyLength += count;
-    if (this.#bodyLength === this.#bodyWanted) this.#takePayload(frames);
+    if (this.#bodyLength === this.#bodyWanted) {
+      this.#takePayload(body.length === this.#bodyWanted ? body : body.subarray(0, this.#bodyWanted), frames);
+    }
     return at + count;
   }
 
-  #takePayload(frames: LinkFrames): void {
+  #takePayload(body: Uint8Array, frames: LinkFrames): void {
     const kindNumber = this.#head[5]!;
     const kind = PAYLOAD_KINDS[kindNumber - 1];
     if (kind === undefined) throw bad(`payload kind ${kindNumber} is unknown`);
@@ -218,7 +240,6 @@ export class LinkReader {
     if (kind === "barrier" && this.#bodyWanted !== BARRIER_BYTES) throw bad("a barrier is eight bytes: its epoch");
     const generation = this.#view.getUint32(8);
     const sequence = this.#count(12, "sequence number");
-    const body = this.#body!;
     this.#endFrame();
     frames.payload(kind, exchange, generation, sequence, body);
   }

@@ -451,8 +451,17 @@ export class DataflowShell {
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
     const inlet = this.#inlets[exchange];
     if (inlet === undefined) return this.#malformed(from, `exchange ${exchange} is not in the plan`);
-    inlet.push(from, { kind: "batch", bytes });
-    this.#takeIn(exchange);
+    if (inlet.waitsFor(from) || !this.#mayTake(exchange, from)) {
+      // Its place is among bytes that will be overwritten.
+      inlet.push(from, { kind: "batch", bytes: bytes.slice() });
+      return this.#takeIn(exchange);
+    }
+    this.#fromPeer(exchange, from, bytes);
+    this.#links!.release(from, exchange, bytes.length);
+  }
+
+  #mayTake(exchange: number, from: WorkerName): boolean {
+    return this.#dataflow !== null && !this.gate.holds(from, exchange) && !this.#blocked(this.#inlets[exchange]!.reach);
   }
 
   endOfInput(from: WorkerName, exchange: number): void {

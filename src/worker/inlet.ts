@@ -33,6 +33,12 @@ export class Inlet {
     if (arrival.kind === "batch") this.waitingBatches++;
   }
 
+  /** Does anything of this peer wait, so that what comes has to wait behind it? */
+  waitsFor(from: WorkerName): boolean {
+    const queue = this.#queues.get(from);
+    return queue !== undefined && queue.length > 0;
+  }
+
   /**
    * Hands what waits to `take`, for each peer in order, as long as `mayTake` says so before each. `take` may push more,
    * which is handed on in the same call.

@@ -75,8 +75,8 @@ export interface LinkOwner {
   refused(peer: WorkerName | null, by: "us" | "them", code: string, sentence: string): void;
   control(from: WorkerName, message: ControlMessage): void;
   /**
-   * In order, exactly once between two living processes. `bytes` are the owner's. Each is to be released, when it is
-   * processed, with `DataChannel.release`.
+   * In order, exactly once between two living processes. `bytes` are valid during the call: to keep them is to copy them. Each
+   * is to be released, when it is processed, with `DataChannel.release`.
    */
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void;
   endOfInput(from: WorkerName, exchange: number): void;
