@@ -50,6 +50,17 @@ const ways: Record<string, (keys: readonly string[]) => void> = {
   },
 };
 
+ways["KeyedState that expects a batch"] = (keys) => {
+  const hashes = new Uint32Array(keys.length);
+  for (let i = 0; i < keys.length; i++) hashes[i] = hashKey(keys[i]!);
+  state.expect(hashes, keys.length);
+  for (let i = 0; i < keys.length; i++) {
+    const held = state.get(hashes[i]!, keys[i]!);
+    if (held === undefined) state.add(hashes[i]!, keys[i]!, { n: 1 });
+    else held.n++;
+  }
+};
+
 const times = new Map(Object.keys(ways).map((name) => [name, [] as number[]]));
 for (let round = 0; round < ROUNDS; round++) {
   for (const [name, run] of Object.entries(ways)) {

@@ -157,6 +157,7 @@ export class StatefulStage extends Stage {
     const state = this.state;
     const { values, count, keys, hashes } = batch;
     const outputs: unknown[] = new Array(count);
+    state.expect(hashes, count);
     context.open(batch);
     let at = 0;
     let rearranged = false;

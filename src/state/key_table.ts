@@ -4,6 +4,8 @@ import { assert } from "../base/assert.ts";
 const CAPACITY_FIRST = 8;
 /** A key is at most so many slots away from its home; one that finds no place there goes into a `Map`. */
 const PROBES_MAX = 64;
+/** Beyond that many slots a look ahead is not worth it. */
+const WARM_PROBES = 4;
 
 /**
  * Who wants to know of a key's first touch since some moment: each slot holds a mark, and a touch of one that holds
@@ -68,6 +70,28 @@ export class KeyTable<V> {
       slot = (slot + 1) & mask;
     }
     return undefined;
+  }
+
+  /**
+   * Looks at everything that a `touch` of this hash will look at, and does nothing. Of no use by itself; but looks of many
+   * records, one after the other, wait for memory at the same time, where the touches, with user code between them, wait one by one.
+   *
+   * @returns Some number, so that the look is not optimized away.
+   */
+  warm(hash: number): number {
+    const keys = this.#keys;
+    const meta = this.#meta;
+    const mask = keys.length - 1;
+    const wanted = hash | 0;
+    let slot = home(wanted, this.#shift);
+    for (let probes = 0; probes < WARM_PROBES; probes++) {
+      if (meta[slot * 2] === wanted) {
+        const held = keys[slot];
+        return held === undefined || typeof this.#values[slot] !== "object" ? 0 : held.charCodeAt(0);
+      }
+      slot = (slot + 1) & mask;
+    }
+    return 0;
   }
 
   /** As `get`, and the observer learns of it: the value may be changed in place. */

@@ -8,9 +8,14 @@ import { keyGroupOf } from "../plan/key_groups.ts";
 import { ChangeTracker } from "./change_tracker.ts";
 import { KeyTable, type TouchObserver } from "./key_table.ts";
 
+/** Up to here a processor's own cache holds the keys and states anyway. */
+const WARM_FROM_KEYS = 16_384;
+
 export class KeyedState<S extends object> {
   readonly #groups: (KeyTable<S> | undefined)[];
   #keyCount = 0;
+  /** Of no meaning: what `expect` looks at must go somewhere, or an engine leaves the looks out. */
+  seen = 0;
   #tracker: ChangeTracker<S> | null = null;
   /** The tracker, or one that never hears of anything: nothing has another mark than 0 then. */
   #observer: TouchObserver<S> = { mark: 0, touched: () => {} };
@@ -51,6 +56,22 @@ export class KeyedState<S extends object> {
   /** The state of a key, whose hash is `hash`; `undefined` if it has none. It may be changed in place: this is a touch. */
   get(hash: number, key: string): S | undefined {
     return this.#groups[keyGroupOf(hash, this.#groups.length)]?.touch(hash, key, this.#observer);
+  }
+
+  /**
+   * The keys with the first `count` of these hashes are about to be asked for. Where there are so many keys that they are in no
+   * cache of the processor, that makes finding them faster.
+   */
+  expect(hashes: ArrayLike<number>, count: number): void {
+    if (this.#keyCount < WARM_FROM_KEYS) return;
+    const groups = this.#groups;
+    let seen = 0;
+    for (let i = 0; i < count; i++) {
+      const hash = hashes[i]!;
+      const table = groups[keyGroupOf(hash, groups.length)];
+      if (table !== undefined) seen ^= table.warm(hash);
+    }
+    this.seen = seen;
   }
 
   /** The state of a key, to look at only. */

@@ -47,3 +47,20 @@ test("KeyedState keeps keys, not the texts they were cut out of", () => {
   const grownMb = (process.memoryUsage().rss - before) / 1e6;
   assert.ok(grownMb < 500, `${grownMb} MB for 16,000 keys: the texts themselves are 1,049 MB`);
 });
+
+test("KeyedState that is told which keys to expect is as it was, and its tracker hears of no touch", () => {
+  const state = new KeyedState<{ n: number }>(16);
+  const keys = Array.from({ length: 20_000 }, (_, i) => (i % 3 === 0 ? "" : `key ${i}`)).filter(unique);
+  for (const key of keys) state.add(hashKey(key), key, { n: key.length });
+  const tracker = state.track();
+  const asked = Uint32Array.from([...keys, "not there", "nor this"], hashKey);
+  state.expect(asked, asked.length);
+  state.expect(new Uint32Array(0), 0);
+  assert.equal(tracker.changedCount, 0);
+  assert.equal(state.keyCount, keys.length);
+  for (const key of keys) assert.equal(state.peek(hashKey(key), key)?.n, key.length);
+});
+
+function unique(key: string, index: number, all: readonly string[]): boolean {
+  return key !== "" || all.indexOf("") === index;
+}
