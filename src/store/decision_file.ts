@@ -97,7 +97,14 @@ export class DecisionFile {
 }
 
 async function read(disk: Disk, folder: string, clusterId: string): Promise<Decision | null> {
-  const [name, other] = await decisionNames(disk, folder);
+  let names: readonly string[];
+  try {
+    names = await decisionNames(disk, folder);
+  } catch (error) {
+    if (!(error instanceof DiskError)) throw error;
+    throw refused("resilience_unreadable", folder, folder, `it cannot be listed: ${error.message}`);
+  }
+  const [name, other] = names;
   if (name === undefined) return null;
   const path = join(folder, name);
   if (other !== undefined) {

@@ -97,3 +97,25 @@ test("SourceBatches: the watermark follows data and never steps back with the cl
   const second = batches.byArrival(["c"], 5);
   assert.deepEqual([second.times[0], second.watermark], [5_000, 20_000]);
 });
+
+test("a generator knows which step gave a value, also behind skipped ones and after a restore", () => {
+  const settings: GeneratorSettings<number, number> = {
+    initial: () => 0,
+    next: (n) => n + 1,
+    emit: (n) => {
+      if (n === 6) throw new Error("no 6");
+      return n % 2 === 0 ? n : undefined;
+    },
+  };
+  const { runner } = runnerOf(settings);
+  assert.deepEqual(runner.take(3), [0, 2]);
+  const { runner: other, errors } = runnerOf(settings);
+  other.restore(runner.snapshot());
+  assert.deepEqual(other.take(7), [4, 8]);
+  assert.deepEqual([other.stepOf(0), other.stepOf(1)], [4, 8]);
+  assert.equal(errors[0]?.origin, 6);
+  // A position of a version that did not count.
+  const { steps: _, ...older } = runner.snapshot() as { steps: number };
+  other.restore(older);
+  assert.deepEqual([other.take(2), other.stepOf(0)], [[4], null]);
+});

@@ -115,3 +115,13 @@ test("DecisionFile.write() fails in words", async () => {
     return true;
   });
 });
+
+test("DecisionFile.open() refuses a folder that can't be listed in words", async () => {
+  const { host, read } = machine(5);
+  host.disk.fault = (operation) => (operation === "list" ? "io" : null);
+  await assert.rejects(read(), (error) => {
+    assert(error instanceof ResilienceError);
+    assert.match(error.message, /^Cannot use \/r\/app\/initializer: it cannot be listed: .*input\/output error/);
+    return true;
+  });
+});

@@ -458,7 +458,10 @@ test("a record that its decoder refuses is told with the whole name of its sourc
   await world.until(() => world.sinks[0]!.lines.length === 2, "the others");
   const { shell, log } = world.workers[0]!;
   assert.equal(shell.userErrors, 1);
-  assert.match(log.last("user_error_decode"), /Unable to decode message at in\/out\/x source; .*no such text/);
+  assert.match(
+    log.last("user_error_decode"),
+    /Unable to decode message at in\/out\/x source; .*, frame 2 \(at byte 5\) of the connection from [\d.]+:\d+: .*no such text/,
+  );
 });
 
 test("a batch of a peer that can't be read is counted and dropped, and the next one counts", async () => {
