@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Cluster, examples, sinkOf, withCluster } from "./lib/cluster.ts";
 import { Sender } from "./lib/sender.ts";
-import { idleConnections, strangers } from "./lib/strangers.ts";
-import { sleep, waitFor } from "./lib/wait.ts";
+import { strangers } from "./lib/strangers.ts";
+import { waitFor } from "./lib/wait.ts";
 import { WordCounts } from "./lib/words.ts";
 
 /** Control, data and external of every worker, and every source. */
@@ -84,38 +84,6 @@ test("words are counted while strangers come to the source's own port", async ()
       const sent = await pacing;
       await waitFor(() => counts.last("good") === sent, { what: `good => ${sent}`, deadlineMs: 5_000 });
       assert.equal(counts.breaks().filter(({ word }) => word === "good").length, 0);
-    },
-  );
-});
-
-test("ten thousand idle connections come to the four ports of a worker, and nobody else notices", async () => {
-  const counts = new WordCounts();
-  await withCluster(
-    { application: examples.wordCount, workers: 1, sources: ["words"], sink: { onLine: counts.take } },
-    async (cluster) => {
-      await cluster.startAll();
-      const sender = await Sender.open(cluster.sourcePort(0, "words"));
-      await sender.send(["good"]);
-      await waitFor(() => counts.last("good") === 1, { what: "good => 1", deadlineMs: 5_000 });
-      let sent = 1;
-      const closers: (() => void)[] = [];
-      for (const { port } of allPorts(cluster)) {
-        // In portions, so that the descriptors of the test itself suffice.
-        for (let portion = 0; portion < 5; portion += 1) {
-          const { close } = await idleConnections(port, 500);
-          closers.push(close);
-          await sender.send(["good"]);
-          sent += 1;
-          await waitFor(() => counts.last("good") === sent, { what: `good => ${sent}`, deadlineMs: 5_000 });
-          if (closers.length > 4) closers.shift()?.();
-        }
-      }
-      await sleep(200);
-      assertAllRun(cluster, "idle connections");
-      for (const close of closers) close();
-      assert.equal((await cluster.status(0))?.processing_messages, true);
-      assert.equal((await cluster.shutdownThrough(0)).status, 0);
-      assert.deepEqual(await cluster.exits(10_000), [0]);
     },
   );
 });

@@ -66,18 +66,3 @@ export const strangers: Readonly<Record<string, (port: number, seed: number) => 
     socket?.destroy();
   },
 };
-
-/** Opens `count` connections, `width` at a time, and says nothing on them. Returns what closes them. */
-export async function idleConnections(port: number, count: number): Promise<{ opened: number; close: () => void }> {
-  const sockets: Socket[] = [];
-  for (let index = 0; index < count; index += 100) {
-    const some = await Promise.all(Array.from({ length: Math.min(100, count - index) }, () => open(port)));
-    for (const socket of some) if (socket !== null) sockets.push(socket);
-  }
-  return {
-    opened: sockets.length,
-    close: () => {
-      for (const socket of sockets) socket.destroy();
-    },
-  };
-}
