@@ -173,8 +173,9 @@ test("ten thousand connections at once to each kind of port: records flow, newco
         await crowd.waitForRest(door === "ticks" ? 1_024 : 64, 20_000);
         const during = ticks.latencies();
         console.log(`${door}: ${JSON.stringify(during)} ms, ${JSON.stringify(crowd.state)}`);
+        // A tenth of a second as a rule; more with others on every core, but less than a silence that costs a connection.
         assert.ok(
-          during.p50 < before.p50 + 100 && during.max < before.max + 1_000,
+          during.p50 < before.p50 + 100 && during.max < before.max + 3_000,
           `${door}: ${JSON.stringify(during)}`,
         );
         if (door === "ticks") await crowd.close();
