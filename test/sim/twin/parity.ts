@@ -48,11 +48,10 @@ function leavings({ processes, ending }: Observation): string {
 
 /** Of those who are not of the cluster, and of second processes. */
 function refusals({ newcomers }: Observation): string {
-  return newcomers
+  const left = newcomers
     .filter(({ endedMs }) => endedMs !== null)
-    .map(({ name, status, errorCode }) => `${name}: ${status} ${errorCode ?? ""}`.trim())
-    .sort()
-    .join(", ");
+    .map(({ name, status, errorCode }) => `${name}: ${status} ${errorCode ?? ""}`.trim());
+  return [...new Set(left)].sort().join(", ");
 }
 
 function compareOutput(scenario: Scenario, simulated: Observation, real: Observation): Parity {
