@@ -77,23 +77,47 @@ class Ticks {
   }
 }
 
+/**
+ * Whoever comes in the middle of thousands that come within the same moment may be crowded out before it was heard, and comes
+ * again, as every client does.
+ */
+async function served(attempt: () => Promise<void>): Promise<void> {
+  for (let triesLeft = 4; ; triesLeft--) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (triesLeft === 0) throw error;
+      console.log(`comes again: ${String(error).split("\n", 1)[0]}`);
+    }
+  }
+}
+
 /** One record through a connection of its own. */
-async function newClient(cluster: Cluster, key: string, seen: (key: string) => boolean): Promise<void> {
-  const sender = await Sender.open(portOf(cluster, "ticks"));
-  await sender.send([`${key} ${performance.now()}`]);
-  await waitFor(() => seen(key), { what: `${key} of a new client`, deadlineMs: 3_000 });
-  sender.socket.destroy();
+function newClient(cluster: Cluster, key: string, seen: (key: string) => boolean): Promise<void> {
+  return served(async () => {
+    const sender = await Sender.open(portOf(cluster, "ticks"));
+    try {
+      await sender.send([`${key} ${performance.now()}`]);
+      await waitFor(() => seen(key), { what: `${key} of a new client`, deadlineMs: 2_000 });
+    } finally {
+      sender.socket.destroy();
+    }
+  });
 }
 
 /** A connector program's HELLO, and the OK to it. */
-async function newProgram(cluster: Cluster): Promise<void> {
+function newProgram(cluster: Cluster): Promise<void> {
+  return served(() => sayHello(cluster));
+}
+
+async function sayHello(cluster: Cluster): Promise<void> {
   const out = new ByteWriter();
   const cookie = new TextEncoder().encode("cookie");
   encodeConnectorFrame({ kind: "hello", version: SOURCE_VERSION, cookie, program: "p", instance: "i" }, out);
   const socket = connect({ host, port: portOf(cluster, "claims") });
   const answer = new Promise<Buffer>((done, failed) => {
     socket.once("data", done);
-    socket.once("error", failed);
+    socket.on("error", failed);
     socket.once("close", () => failed(new Error("closed without an answer")));
   });
   socket.write(out.take());
@@ -167,7 +191,7 @@ test("ten thousand connections at once to each kind of port: records flow, newco
         await newClient(cluster, `${door}-client`, (key) => keys.has(key));
         await newProgram(cluster);
         await waitFor(() => crowd.state.begun === 10_000, { what: `all at ${door}`, deadlineMs: 20_000 });
-        assert.equal((await ask(cluster.place(0).external, 9)).id, 10);
+        await served(async () => assert.equal((await ask(cluster.place(0).external, 9)).id, 10));
         memoryMax = Math.max(memoryMax, program.residentBytes());
         // A source may have clients that have nothing to say yet; everybody else has five seconds for a word.
         await crowd.waitForRest(door === "ticks" ? 1_024 : 64, 20_000);
