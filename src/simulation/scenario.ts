@@ -398,7 +398,7 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
 
 export const FAULT_KINDS = Object.keys(ACTIONS) as FaultKind[];
 
-const LIMITS: Fields = {
+const LIMITS: Readonly<Record<keyof Limits, Check>> = {
   controlFrameBytes: optional(integer(1024, 1 << 30)),
   dataFrameBytes: optional(integer(256, 1 << 30)),
   externalFrameBytes: optional(integer(64, 1 << 30)),
@@ -408,6 +408,7 @@ const LIMITS: Fields = {
   linkUnackedBytes: optional(integer(1, 1 << 30)),
   logSegmentBytes: optional(integer(1, 1 << 30)),
   logSlackBytes: optional(integer(0, 1 << 30)),
+  memoryBytes: optional(integer(1, Number.MAX_SAFE_INTEGER)),
   sliceKeys: optional(integer(1, 1 << 30)),
   sourceConnections: optional(integer(1, 100_000)),
   externalConnections: optional(integer(1, 100_000)),

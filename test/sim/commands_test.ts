@@ -1,7 +1,7 @@
 // The commands of scripts/sim as somebody types them: last lines, exit statuses, sentences about mistakes.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -46,6 +46,7 @@ test("a mistake in the command line is said in a sentence, and ends with 2", () 
   inFolder((folder) => {
     writeFileSync(join(folder, "broken.json"), "{");
     writeFileSync(join(folder, "unknown.json"), JSON.stringify({ ...STORY, surprise: 1 }));
+    writeFileSync(join(folder, "kept.jsonl"), "kept");
     const mistakes: readonly [readonly string[], RegExp][] = [
       [[], /^scripts\/sim: "" is no command; there is run, /],
       [["jump"], /"jump" is no command/],
@@ -58,6 +59,11 @@ test("a mistake in the command line is said in a sentence, and ends with 2", () 
       [["run", "unknown.json"], /unknown\.json: The scenario's surprise/],
       [["replay"], /give --seed S or one scenario file/],
       [["replay", "--seed", "1", "--trace", "no/where"], /cannot write no\/where/],
+      [["replay", "--seed", "1", "--trace", "kept.jsonl", "--until", "soon"], /--until is soon: it is a number from 1/],
+      [["replay", "--seed", "1", "--trace", "made.jsonl", "--until", "soon"], /--until is soon/],
+      [["shrink", "--seed", "1", "--out", "no/where"], /cannot write no\/where/],
+      [["slice", "--junit", "no/where"], /cannot write no\/where/],
+      [["planted", "canary", "--junit", "no/where"], /cannot write no\/where/],
       [["show", "broken.json"], /broken\.json is no trace: line 1/],
       [["crashpoints", "all"], /crashpoints takes no "all"/],
       [["directed", "glory"], /no scenario leads to "glory"/],
@@ -69,6 +75,8 @@ test("a mistake in the command line is said in a sentence, and ends with 2", () 
       assert.equal(stderr.trimEnd().split("\n").length, 1, `one line for ${args.join(" ")}: ${stderr}`);
       assert.equal(status, 2, `${args.join(" ")}: ${stdout}`);
     }
+    assert.equal(readFileSync(join(folder, "kept.jsonl"), "utf8"), "kept");
+    assert.deepEqual(readdirSync(folder).sort(), ["broken.json", "kept.jsonl", "unknown.json"]);
   });
 });
 

@@ -1,6 +1,6 @@
 /** What the commands of scripts/sim share: where they were called from, seeds of a commit, and where failures are kept. */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import process from "node:process";
@@ -38,6 +38,19 @@ export function readGiven(context: Context, path: string): string {
   } catch (error) {
     throw new UsageError(`cannot read ${path}: ${reasonOf(error)}`);
   }
+}
+
+/** Before a run that takes minutes. What is there stays as it is. @throws {UsageError} It can't be written. */
+export function checkWritable(context: Context, path: string | undefined): void {
+  if (path === undefined) return;
+  const file = pathFrom(context, path);
+  const wasThere = existsSync(file);
+  try {
+    closeSync(openSync(file, "a"));
+  } catch (error) {
+    throw new UsageError(`cannot write ${path}: ${reasonOf(error)}`);
+  }
+  if (!wasThere) rmSync(file);
 }
 
 /** @throws {UsageError} It can't be written. */

@@ -1,7 +1,7 @@
 /** `scripts/sim planted`: plants each bug in a copy of the project and says what saw it. */
 import { showSeed } from "../../../src/simulation/scenario.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
-import { type Context, seedOfCommit, writeGiven } from "../context.ts";
+import { type Context, checkWritable, seedOfCommit, writeGiven } from "../context.ts";
 import { junitOf } from "../junit.ts";
 import { hunt, type Outcome, type PlantedBug, readBugs } from "../planted.ts";
 
@@ -14,6 +14,8 @@ export async function planted(context: Context, args: readonly string[]): Promis
   const jobs = countOption(given, "jobs", 2);
   const { seed, origin } = seedOfCommit();
   const seeds = countOption(given, "seeds", SEEDS);
+  const junit = given.options.get("junit");
+  checkWritable(context, junit);
   console.log(
     `${bugs.length} planted bugs, each looked for in up to ${seeds} seeds from ${showSeed(seed)} (${origin})`,
   );
@@ -30,7 +32,6 @@ export async function planted(context: Context, args: readonly string[]): Promis
   };
   await Promise.all(Array.from({ length: jobs }, lane));
   const missed = bugs.filter((bug) => outcomes.get(bug)!.kind !== "caught");
-  const junit = given.options.get("junit");
   if (junit !== undefined) {
     const figures = bugs.map((bug) => {
       const outcome = outcomes.get(bug)!;

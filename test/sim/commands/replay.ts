@@ -5,6 +5,7 @@ import { type TraceEvent, Tracer } from "../../../src/simulation/trace.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
 import {
   type Context,
+  checkWritable,
   pathFrom,
   readGiven,
   SHRINK_MS,
@@ -22,11 +23,11 @@ export async function replay(context: Context, args: readonly string[]): Promise
   const { scenario, name } = scenarioOf(context, given);
   const { options } = given;
   const trace = options.get("trace");
-  // Before the run, which may take a minute.
-  if (trace !== undefined) writeGiven(context, trace, "");
+  const untilStep = options.has("until") ? countOption(given, "until", 1) : undefined;
+  checkWritable(context, trace);
   const events: TraceEvent[] = [];
   const result = await execute(scenario, {
-    ...(options.has("until") ? { untilStep: countOption(given, "until", 1) } : {}),
+    ...(untilStep === undefined ? {} : { untilStep }),
     ...(trace === undefined ? {} : { tracer: new Tracer((event) => void events.push(event)) }),
     onLog: ({ timeMs, worker, process: number, code, text }) => {
       if (options.has("log")) console.log(`${showMs(timeMs)} ${worker}/${number} ${code}: ${text}`);
@@ -56,6 +57,7 @@ export async function shrink(context: Context, args: readonly string[]): Promise
   const { scenario, name } = scenarioOf(context, given);
   const seed = given.options.get("seed");
   const out = given.options.get("out") ?? `${seed ?? given.words[0]!.replace(/\.json$/, "")}.small.json`;
+  checkWritable(context, out);
   const shrunk = await shrinkWithin(scenario, SHRINK_MS, (text) => console.log(text));
   if (shrunk === null) {
     console.log(`${name} does not fail: there is nothing to shrink`);

@@ -13,7 +13,15 @@ import { checkReached, REACHED_MIN } from "../../../src/simulation/oracles/o_rea
 import { applicableStates } from "../../../src/simulation/rare_states.ts";
 import { parseScenario } from "../../../src/simulation/scenario.ts";
 import { countOption, parseArguments, UsageError } from "../arguments.ts";
-import { type Context, failuresFolder, saveShrunk, seedOfCommit, shortPath, writeGiven } from "../context.ts";
+import {
+  type Context,
+  checkWritable,
+  failuresFolder,
+  saveShrunk,
+  seedOfCommit,
+  shortPath,
+  writeGiven,
+} from "../context.ts";
 import { execute } from "../execute.ts";
 import { type Case, junitOf } from "../junit.ts";
 import { addUp, showViolation, type Totals } from "../report.ts";
@@ -60,8 +68,9 @@ export async function slice(context: Context, args: readonly string[]): Promise<
     jobs: countOption(given, "jobs", 2),
     failures: failuresFolder(context, given),
   };
-  const { figures, hash } = await new Slice(plan).run();
   const junit = given.options.get("junit");
+  checkWritable(context, junit);
+  const { figures, hash } = await new Slice(plan).run();
   if (junit !== undefined) writeGiven(context, junit, junitOf("simulator", figures.map(caseOf)));
   console.log(FIGURES);
   const width = Math.max(...figures.map(({ title }) => title.length));
