@@ -11,11 +11,10 @@
  *       have. A peer that is gone has ended.
  */
 
-import type { ErrorPolicy } from "../api/graph.ts";
 import type { Frames } from "../api/tcp_source.ts";
 import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { ConfigError, EnvironmentError, UserCodeError } from "../base/errors.ts";
+import { ConfigError, EnvironmentError } from "../base/errors.ts";
 import type { Epoch, WorkerName } from "../base/ids.ts";
 import { type Log, printable } from "../base/log.ts";
 import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
@@ -37,12 +36,11 @@ import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
 import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
-import type { DeadLetter } from "../store/dead_letter_file.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { MESSAGE_AT } from "../wire/connector.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
-import { type LocateRecord, placeText, type RecordPlace } from "../wire/record_place.ts";
+import type { LocateRecord, RecordPlace } from "../wire/record_place.ts";
 import type { ResentLetter } from "../wire/resend.ts";
 import { decodeValues, ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -51,6 +49,7 @@ import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
 import { type LetterEntry, reachOf } from "./letter_entry.ts";
+import { type Reading, UserErrors } from "./user_errors.ts";
 
 /** What the shell needs of the data channel. */
 export interface BatchLinks {
@@ -117,15 +116,6 @@ interface Input {
   readonly connector: SourceConnector;
 }
 
-/** Where records come from that are being taken in. */
-interface Reading {
-  /** Null: it went in again, and is of nobody knows whom. */
-  readonly source: string | null;
-  /** Of a record by its index among those that the source handed over. */
-  readonly locate: LocateRecord;
-  readonly headOf: ((record: number) => Uint8Array) | null;
-}
-
 /**
  * A peer that a stop finds away, or loses: so long it is waited for. It may not have heard of the stop yet, and send what it
  * takes in. Whoever comes back as another process has nothing more to send of what was before.
@@ -168,31 +158,38 @@ export class DataflowShell {
   #opened = false;
   /** By source; null: it decodes nothing. */
   readonly #decoders: (SourceDecoder | null)[] = [];
-  /** Null: nothing is taken in at this moment, or it comes from another worker. */
-  #reading: Reading | null = null;
+  readonly #userErrors: UserErrors;
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
-  /** Set once the folder and the cluster are known; null: what user code refuses is only counted. */
-  deadLetters: DeadLetters | null = null;
+  #deadLetters: DeadLetters | null = null;
   /** Dead letters wait to be let in: called when they may. */
   letIn: () => void = () => {};
-  readonly #errorPolicies: ReadonlyMap<string, ErrorPolicy>;
-  userErrors = 0;
   /** How often user code kept the worker from everything else for a second or more. */
   slowCode = 0;
   malformedBatches = 0;
 
   constructor(options: DataflowShellOptions) {
     this.#options = options;
-    this.#wallClock = new FineWallClock(options.runtime.clock);
-    const { plan } = options;
+    const { config, log, plan, runtime } = options;
+    this.#wallClock = new FineWallClock(runtime.clock);
+    this.#userErrors = new UserErrors({
+      plan,
+      worker: config.name,
+      clock: runtime.clock,
+      log,
+      keep: (letter) => this.#deadLetters?.add(letter) ?? false,
+    });
     this.#inputs = plan.sources.map((planned) => {
       const reach = wholeReach(plan, planned);
       return { planned, reach, connector: this.#makeSource(planned, reach) };
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
     this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
-    this.#errorPolicies = new Map(plan.stages.map(({ id, onError }) => [id, onError]));
+  }
+
+  /** On how many records user code threw. */
+  get userErrors(): number {
+    return this.#userErrors.count;
   }
 
   get dataflow(): Dataflow | null {
@@ -232,14 +229,19 @@ export class DataflowShell {
     }
   }
 
-  /** The cluster is known: makes the operators, with empty state. */
-  install(cluster: ClusterInformation, links: BatchLinks): void {
+  /**
+   * The cluster is known: makes the operators, with empty state.
+   *
+   * @param deadLetters Null: what user code refuses is only counted.
+   */
+  install(cluster: ClusterInformation, links: BatchLinks, deadLetters: DeadLetters | null): void {
     assert(this.#dataflow === null);
     const { config } = this.#options;
     this.#cluster = cluster;
     this.#members = cluster.members.map((member) => member.name);
     this.#peers = this.#members.filter((name) => name !== config.name);
     this.#links = links;
+    this.#deadLetters = deadLetters;
     this.#dataflow = this.#makeDataflow(cluster);
   }
 
@@ -251,7 +253,7 @@ export class DataflowShell {
       owners: assignOwners(this.#members.length, cluster.keyGroupCount),
       sendRemote: (exchange, worker, batch) => this.#sendRemote(exchange, this.#members[worker]!, batch),
       writeSink: (sink, batch) => this.#writeSink(sink, batch),
-      userError: (error) => this.#userError(error),
+      userError: (error) => this.#userErrors.threw(error),
       slowCode: (slow) => this.#slowCode(slow),
       nowMs: () => runtime.clock.monotonicMs(),
       stageTimed: (stage, pipeline, records, nanos) => meter.stage(stage, pipeline, records, nanos),
@@ -276,14 +278,14 @@ export class DataflowShell {
       sink.transactions.prepare(epoch);
       sinks[sink.name] = sink.transactions.snapshot();
     }
-    this.deadLetters?.prepare(epoch);
-    return { sources, sinks, deadLetters: this.deadLetters?.snapshot() ?? 0 };
+    this.#deadLetters?.prepare(epoch);
+    return { sources, sinks, deadLetters: this.#deadLetters?.snapshot() ?? 0 };
   }
 
   /** Whoever votes for each cut, by name. */
   get voters(): readonly string[] {
     const sinks = this.#sinks.filter((sink) => sink.transactions !== undefined).map((sink) => sink.name);
-    return this.deadLetters === null ? sinks : [...sinks, DEAD_LETTERS];
+    return this.#deadLetters === null ? sinks : [...sinks, DEAD_LETTERS];
   }
 
   /** The epoch exists in the whole cluster. */
@@ -319,7 +321,7 @@ export class DataflowShell {
       connector.checkpoints?.seek(positions?.sources[planned.name] ?? null, restarted);
     }
     for (const sink of this.#sinks) sink.transactions?.rollBack(epoch, positions?.sinks[sink.name] ?? null);
-    this.deadLetters?.goBack(positions?.deadLetters ?? 0);
+    this.#deadLetters?.goBack(positions?.deadLetters ?? 0);
     this.#lookAgain = true;
   }
 
@@ -392,11 +394,11 @@ export class DataflowShell {
     }
     const nowMs = this.#wallClock.nowMs();
     this.#ingressMs = nowMs;
-    this.#reading = { source, locate: () => place, headOf: head === null ? null : () => head };
+    this.#userErrors.reading = { source, locate: () => place, headOf: head === null ? null : () => head };
     if (entry.kind === "source")
       this.#readAgain(entry.source, bytes, head, value, time === null ? nowMs : time / 1000, nowMs);
     else this.#enter(entry, letter, value, nowMs);
-    this.#reading = null;
+    this.#userErrors.reading = null;
     return null;
   }
 
@@ -614,14 +616,14 @@ export class DataflowShell {
     this.#closeSources();
     const closing = this.#sinks.map((sink) => sink.close(graceMs));
     for (const closed of closing) await closed;
-    await this.deadLetters?.close();
+    await this.#deadLetters?.close();
   }
 
   #makeSource(planned: PlannedSource, reach: Reach): SourceConnector {
     const { config, runtime, log, turn, meter } = this.#options;
     const { definition, index, name } = planned;
     const batches = new SourceBatches(index);
-    const userError = (error: UserError) => this.#userError(error);
+    const userError = (error: UserError) => this.#userErrors.threw(error);
     const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
     this.#decoders[index] = decoder;
     const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
@@ -633,7 +635,7 @@ export class DataflowShell {
       headOf: Reading["headOf"],
     ): void => {
       const before = runtime.clock.monotonicMs();
-      this.#reading = { source: name, locate, headOf };
+      this.#userErrors.reading = { source: name, locate, headOf };
       const batch = decoder!.decode(bytes, { count, starts, ends }, this.#wallClock.nowMs());
       const ms = runtime.clock.monotonicMs() - before;
       meter.decoded(index, count, (ms * 1e6) / count);
@@ -664,9 +666,9 @@ export class DataflowShell {
           (error) => {
             const step = error.origin;
             const locate = (): RecordPlace | null => (step === null ? null : { kind: "generator", step });
-            this.#reading = { source: name, locate, headOf: null };
+            this.#userErrors.reading = { source: name, locate, headOf: null };
             userError(error);
-            this.#reading = null;
+            this.#userErrors.reading = null;
           },
         ),
       values: (values, locate) => {
@@ -730,9 +732,9 @@ export class DataflowShell {
 
   #fromSource(planned: PlannedSource, batch: Batch, reading: Reading): void {
     this.#ingressMs = batch.arrivalMs;
-    this.#reading = reading;
+    this.#userErrors.reading = reading;
     this.#dataflow!.fromSource(planned.index, batch);
-    this.#reading = null;
+    this.#userErrors.reading = null;
   }
 
   #takeIn(exchange: number): void {
@@ -795,7 +797,7 @@ export class DataflowShell {
     if (count === 1) {
       const stage = this.#options.plan.exchanges[exchange]!.id;
       const record = { value: columns.values[0] };
-      return this.#userError({
+      return this.#userErrors.threw({
         stage,
         during: "send",
         key: columns.keys[0] ?? null,
@@ -816,7 +818,7 @@ export class DataflowShell {
     const { clock } = this.#options.runtime;
     const before = clock.monotonicMs();
     const records = encodeSinkBatch(planned, batch, (error) =>
-      this.#userError({ ...error, origin: this.#dataflow!.originOf(error.origin!) }),
+      this.#userErrors.threw({ ...error, origin: this.#dataflow!.originOf(error.origin!) }),
     );
     const ms = clock.monotonicMs() - before;
     if (ms >= SLOW_CODE_MS) {
@@ -834,7 +836,7 @@ export class DataflowShell {
   }
 
   #blocked(reach: Reach): boolean {
-    if (this.deadLetters?.blocked === true) return true;
+    if (this.#deadLetters?.blocked === true) return true;
     for (const sink of reach.reachesSinks) if (this.#holdsBack(this.#sinks[sink]!)) return true;
     for (const exchange of reach.reachesExchanges) if (this.#outOfCredit(exchange) !== null) return true;
     return false;
@@ -981,84 +983,14 @@ export class DataflowShell {
     );
   }
 
-  #userError(error: UserError): void {
-    this.userErrors++;
-    const whence = this.#whence(error);
-    const what = error.error instanceof Error ? `${error.error.name}: ${error.error.message}` : String(error.error);
-    const key = error.key === null ? "" : `, key "${printable(error.key, 64)}"`;
-    const policy = this.#errorPolicies.get(error.stage) ?? "dead_letter";
-    const threw = `${error.stage}: user code threw in ${error.during}${key}, ${whenceText(whence)}: ${printable(what)}`;
-    if (policy === "fail") {
-      const remedy = "the stage's onError is fail, so the worker ends: correct the code, or choose another onError";
-      // A connection that sends it again is another one.
-      const place = whence.place === null || whence.place.kind === "tcp" ? "" : placeText(whence.place);
-      const at = `${error.stage} ${error.during} ${error.key ?? ""} ${whence.source ?? ""} ${place} ${what}`;
-      throw new UserCodeError("user_code_failed", `${threw}; ${remedy}`, { at: printable(at, 2_000) });
-    }
-    const isKept = policy === "dead_letter" && this.#bury(error, whence, what);
-    const text = `${threw}; the record was ${isKept ? "put among the dead letters" : "dropped"}`;
-    const marker = error.during === "decode" ? `Unable to decode message at ${whence.source} source; ` : "";
-    this.#options.log.error(`user_error_${error.during}`, `${marker}${text}`);
-  }
-
-  #whence({ origin }: UserError): Whence {
-    const reading = this.#reading;
-    if (reading === null || origin === null) return NOWHERE;
-    const { source, locate, headOf } = reading;
-    return { source, place: locate(origin), head: headOf === null ? null : headOf(origin) };
-  }
-
-  /** @returns Is it among the dead letters? */
-  #bury({ stage, during, key, time, record }: UserError, whence: Whence, what: string): boolean {
-    if (this.deadLetters === null || record === null) return false;
-    const isRaw = "bytes" in record;
-    const planned = isRaw ? this.#options.plan.sources.find(({ name }) => name === whence.source) : undefined;
-    return this.deadLetters.add({
-      atMs: this.#options.runtime.clock.wallMs(),
-      worker: this.#options.config.name,
-      source: whence.source,
-      place: whence.place,
-      framing: framingOf(planned),
-      stage,
-      during,
-      key,
-      time,
-      error: what.slice(0, ERROR_TEXT_MAX),
-      bytes: isRaw ? record.bytes : null,
-      head: isRaw ? whence.head : null,
-      value: "value" in record ? record.value : undefined,
-      unfit: null,
-    });
-  }
-
   #malformed(from: WorkerName, why: string): void {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
 }
 
-/** Where a record comes from, as far as it is known. */
-type Whence = Pick<DeadLetter, "source" | "place" | "head">;
-
-const NOWHERE: Whence = { source: null, place: null, head: null };
-
-function whenceText({ source, place }: Whence): string {
-  if (source === null) return "source not known behind an exchange";
-  return place === null ? `source ${source}` : `source ${source}, ${printable(placeText(place))}`;
-}
-
 function seconds(ms: Millis): string {
   return `${(ms / 1_000).toFixed(1)} s`;
-}
-
-/** Of what a dead letter says was thrown. */
-const ERROR_TEXT_MAX = 4_096;
-
-/** How records are framed on a connection to this source; null: it has none, or a protocol around them. */
-function framingOf(planned: PlannedSource | undefined): DeadLetter["framing"] {
-  if (planned?.definition.kind !== "tcp") return null;
-  const { headerBytes, littleEndian } = planned.definition.framing;
-  return { headerBytes, littleEndian };
 }
 
 /** Does the operator give it an address with `--in`? */

@@ -28,7 +28,7 @@ import { Checkpoints } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
-import { DataflowShell, listenError } from "./dataflow_shell.ts";
+import { type BatchLinks, DataflowShell, listenError } from "./dataflow_shell.ts";
 import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { MemoryGuard } from "./memory_guard.ts";
@@ -390,7 +390,7 @@ export class Worker {
 
   #install(cluster: ClusterInformation): void {
     const data = this.#data!;
-    this.#shell.install(cluster, {
+    const links: BatchLinks = {
       sendBatch: (to, exchange, bytes) => {
         data.sendBatch(to, exchange, bytes);
         this.#hooks.reached("data.batch_sent");
@@ -399,8 +399,8 @@ export class Worker {
       hasCredit: (to, exchange) => data.hasCredit(to, exchange),
       release: (from, exchange, byteCount) => data.release(from, exchange, byteCount),
       unacked: (to) => data.unacked(to),
-    });
-    this.#shell.deadLetters = new DeadLetters({
+    };
+    const deadLetters = new DeadLetters({
       disk: this.#runtime.disk,
       log: this.#log,
       folder: this.#store!.folder,
@@ -415,6 +415,7 @@ export class Worker {
       voted: (epoch, vote) => this.#checkpoints?.voted(DEAD_LETTERS, epoch, vote),
       failed: (error) => void this.#fail(error),
     });
+    this.#shell.install(cluster, links, deadLetters);
     this.#streams = new Streams({
       name: this.#config.name,
       members: cluster.members.map((member) => member.name),

@@ -176,7 +176,7 @@ export class TestWorker {
       }));
       const cluster = { clusterId: "c", generation: 1, routingVersion: 1, keyGroupCount: 64, members };
       this.turn(() => {
-        this.shell.install(cluster as never, this.links);
+        this.shell.install(cluster as never, this.links, null);
         this.shell.startSinks();
       });
     });
