@@ -16,7 +16,7 @@ import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
 import { ConfigError, EnvironmentError } from "../base/errors.ts";
 import type { Epoch, WorkerName } from "../base/ids.ts";
-import { type Log, printable } from "../base/log.ts";
+import type { Log } from "../base/log.ts";
 import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
 import { ConnectorSourceConnector } from "../connectors/connector_source.ts";
 import { makeSink } from "../connectors/make_sink.ts";
@@ -99,6 +99,8 @@ export interface DataflowShellOptions {
   readonly log: Log;
   readonly plan: Plan;
   readonly meter: DataflowMeter;
+  /** User code ran for long, while nothing else could happen. */
+  readonly slowCode: (slow: SlowCode) => void;
   readonly turn: (run: () => void) => void;
   /** Every sink has connected once. */
   readonly sinksConnected: () => void;
@@ -164,8 +166,6 @@ export class DataflowShell {
   #deadLetters: DeadLetters | null = null;
   /** Dead letters wait to be let in: called when they may. */
   letIn: () => void = () => {};
-  /** How often user code kept the worker from everything else for a second or more. */
-  slowCode = 0;
   malformedBatches = 0;
 
   constructor(options: DataflowShellOptions) {
@@ -254,7 +254,7 @@ export class DataflowShell {
       sendRemote: (exchange, worker, batch) => this.#sendRemote(exchange, this.#members[worker]!, batch),
       writeSink: (sink, batch) => this.#writeSink(sink, batch),
       userError: (error) => this.#userErrors.threw(error),
-      slowCode: (slow) => this.#slowCode(slow),
+      slowCode: (slow) => this.#options.slowCode(slow),
       nowMs: () => runtime.clock.monotonicMs(),
       stageTimed: (stage, pipeline, records, nanos) => meter.stage(stage, pipeline, records, nanos),
     });
@@ -640,7 +640,7 @@ export class DataflowShell {
       const ms = runtime.clock.monotonicMs() - before;
       meter.decoded(index, count, (ms * 1e6) / count);
       if (ms >= SLOW_CODE_MS) {
-        this.#slowCode({ stage: `${name}/decode`, during: "decode", records: count, ms, slowest: null });
+        this.#options.slowCode({ stage: `${name}/decode`, during: "decode", records: count, ms, slowest: null });
       }
       meter.ingested(index, count);
       this.#fromSource(planned, batch, {
@@ -822,7 +822,7 @@ export class DataflowShell {
     );
     const ms = clock.monotonicMs() - before;
     if (ms >= SLOW_CODE_MS) {
-      this.#slowCode({ stage: planned.id, during: "encode", records: batch.count, ms, slowest: null });
+      this.#options.slowCode({ stage: planned.id, during: "encode", records: batch.count, ms, slowest: null });
     }
     this.#sinks[sink]!.write(records);
     const { meter } = this.#options;
@@ -966,31 +966,10 @@ export class DataflowShell {
     drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }
 
-  #slowCode({ stage, during, records, ms, slowest }: SlowCode): void {
-    this.slowCode++;
-    const { config, log } = this.#options;
-    const key = slowest === null || slowest.key === null ? "" : ` with key "${printable(slowest.key, 64)}"`;
-    const longest = slowest === null || records === 1 ? "" : `; the one${key} took ${seconds(slowest.ms)}`;
-    const what = records === 1 ? `one record${key}` : `${records} records${longest}`;
-    const { silenceMs } = config.timing;
-    const peers =
-      ms < silenceMs || this.#peers.length === 0
-        ? ""
-        : `. Other workers give up connections that are silent for ${seconds(silenceMs)}, and make them again: nothing is lost`;
-    log.warn(
-      "user_code_slow",
-      `${stage}: user code took ${seconds(ms)} in ${during} of ${what}; nothing else happened in this worker meanwhile${peers}`,
-    );
-  }
-
   #malformed(from: WorkerName, why: string): void {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
-}
-
-function seconds(ms: Millis): string {
-  return `${(ms / 1_000).toFixed(1)} s`;
 }
 
 /** Does the operator give it an address with `--in`? */

@@ -20,6 +20,7 @@ import type { ExternalCounts } from "./external/external_server.ts";
 import type { ClusterEntityCounts, ClusterStatus, ExternalHandler, Partitions, StopEvent } from "./external/handler.ts";
 import { groupId, partitionsOf, sourceIdsOf, stateStepId } from "./external/step_lists.ts";
 import type { Resend } from "./resend.ts";
+import type { SlowTurns } from "./slow_turns.ts";
 
 /** Whoever has not answered by then is left out. */
 const ANSWER_MS: Millis = 2_000;
@@ -33,6 +34,7 @@ export interface QueriesOptions {
   readonly plan: Plan;
   readonly cluster: Cluster;
   readonly shell: DataflowShell;
+  readonly slowTurns: Pick<SlowTurns, "slowCode">;
   /** Null: none are taken, or not yet. */
   readonly checkpoints: () => Pick<Checkpoints, "ask" | "status"> | null;
   /** Null: the cluster is not known yet. */
@@ -243,7 +245,8 @@ export class Queries implements ExternalHandler {
 
   /** What this worker says of itself, in the form that travels. */
   ownStatus(): unknown {
-    const { checkpoints, cluster, config, data, control, external, fingerprint, plan, runtime, shell } = this.#options;
+    const { checkpoints, cluster, config, data, control, external, fingerprint, plan, runtime, shell, slowTurns } =
+      this.#options;
     const now = runtime.clock.monotonicMs();
     const { dataflow } = shell;
     return {
@@ -286,7 +289,7 @@ export class Queries implements ExternalHandler {
         records_out: dataflow?.stageCounts(stage.index).recordsOut ?? 0,
       })),
       user_errors: shell.userErrors,
-      user_code_slow: shell.slowCode,
+      user_code_slow: slowTurns.slowCode,
       malformed_batches: shell.malformedBatches,
       channels: [control, data].map(({ stats }) => ({
         ...stats,

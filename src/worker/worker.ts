@@ -34,14 +34,13 @@ import { ExternalServer } from "./external/external_server.ts";
 import { MemoryGuard } from "./memory_guard.ts";
 import { Queries } from "./queries.ts";
 import { Resend } from "./resend.ts";
+import { SlowTurns } from "./slow_turns.ts";
 import { StateKeeper } from "./state_keeper.ts";
 import { Streams } from "./streams.ts";
 import { WorkerMetrics } from "./worker_metrics.ts";
 
 /** Time for the last words to reach peers and tools before the process leaves. */
 const FAREWELL_MS: Millis = 1_000;
-/** One turn that takes so long is told: it keeps everything else waiting. */
-const SLOW_TURN_MS: Millis = 1_000;
 /** From so many stops at one record on it is said that starting again won't help. */
 const STOPS_TOLD = 3;
 /** Time for a record that is on its way to a sink to arrive whole when the worker leaves at once. */
@@ -74,6 +73,7 @@ export class Worker {
   readonly #shell: DataflowShell;
   readonly #metrics: WorkerMetrics;
   readonly #memory: MemoryGuard;
+  readonly #slowTurns: SlowTurns;
   #store: Store | null = null;
   #cluster: Cluster | null = null;
   #control: ControlChannel | null = null;
@@ -127,12 +127,19 @@ export class Worker {
         log.warn("memory_high", `${this.#memoryText(resident)}. At that limit the worker leaves, with exit status 21`),
       exceeded: (resident) => this.#leaveForMemory(resident),
     });
+    this.#slowTurns = new SlowTurns({
+      clock: runtime.clock,
+      log,
+      silenceMs: config.timing.silenceMs,
+      hasPeers: () => this.#cluster!.membership.memberNames.length > 1,
+    });
     this.#shell = new DataflowShell({
       config,
       runtime,
       log,
       plan: this.#plan,
       meter: this.#metrics,
+      slowCode: (slow) => this.#slowTurns.code(slow),
       turn,
       sinksConnected: () => this.#cluster?.sinksConnected(),
       drained: (report) => this.#cluster?.drained(report),
@@ -259,6 +266,7 @@ export class Worker {
       plan: this.#plan,
       cluster: this.#cluster,
       shell: this.#shell,
+      slowTurns: this.#slowTurns,
       checkpoints: () => this.#checkpoints,
       resend: () => this.#resend,
       fingerprint,
@@ -363,29 +371,18 @@ export class Worker {
     this.#depth++;
     try {
       if (this.#depth > 1) return run();
-      const began = this.#runtime.clock.monotonicMs();
-      const slowBefore = this.#shell.slowCode;
+      this.#slowTurns.begin();
       run();
       this.#shell.flush();
       this.#tellSettled();
       this.#data?.flush();
       this.#control?.flush();
-      const ms = this.#runtime.clock.monotonicMs() - began;
-      if (ms >= SLOW_TURN_MS && this.#shell.slowCode === slowBefore) this.#tellSlowTurn(ms);
+      this.#slowTurns.end();
     } catch (error) {
       void this.#fail(error);
     } finally {
       this.#depth--;
     }
-  }
-
-  /** Which user code it was is said where that is known. */
-  #tellSlowTurn(ms: Millis): void {
-    this.#log.warn(
-      "turn_slow",
-      `This worker did one thing for ${(ms / 1_000).toFixed(1)} s, and nothing else meanwhile: a function of the application that ` +
-        "takes long, a collection of a large heap, a disk that makes a write wait, or a machine without time for it",
-    );
   }
 
   #install(cluster: ClusterInformation): void {

@@ -155,6 +155,7 @@ export class TestWorker {
           left: () => {},
         },
         turn: (run) => this.turn(run),
+        slowCode: () => {},
         toRegistry: () => {},
         reached: () => {},
         sinksConnected: () => {
