@@ -11,36 +11,24 @@
  *       have. A peer that is gone has ended.
  */
 
-import type { Frames } from "../api/tcp_source.ts";
-import { showAddress } from "../base/address.ts";
 import { assert } from "../base/assert.ts";
-import { ConfigError, EnvironmentError } from "../base/errors.ts";
 import type { Epoch, WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
-import type { SinkConnector, SourceConnector, Vote } from "../connectors/connector.ts";
-import { ConnectorSourceConnector } from "../connectors/connector_source.ts";
+import type { SinkConnector, Vote } from "../connectors/connector.ts";
 import { makeSink } from "../connectors/make_sink.ts";
-import { makeSource } from "../connectors/make_source.ts";
-import { TcpSourceConnector } from "../connectors/tcp_source.ts";
 import type { Batch } from "../operators/batch.ts";
 import { NO_HASHES } from "../operators/columns.ts";
 import { Dataflow } from "../operators/dataflow.ts";
-import type { UserError } from "../operators/dataflow_hooks.ts";
-import { GeneratorRunner } from "../operators/generator_runner.ts";
 import { encodeSinkBatch } from "../operators/sink_encoder.ts";
 import { SLOW_CODE_MS, type SlowCode } from "../operators/slow_code.ts";
-import { SourceBatches } from "../operators/source_batch.ts";
-import { SourceDecoder } from "../operators/source_decoder.ts";
 import { assignOwners, hashKey } from "../plan/key_groups.ts";
-import type { Plan, PlannedSink, PlannedSource, Reach } from "../plan/plan.ts";
-import type { RegistryAnswer, RegistryRequest } from "../protocol/connector/stream_registry.ts";
+import type { Plan, PlannedSink, Reach } from "../plan/plan.ts";
+import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
-import { type Millis, NetError, type Runtime } from "../runtime/runtime.ts";
+import type { Millis, Runtime } from "../runtime/runtime.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
-import { MESSAGE_AT } from "../wire/connector.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
-import type { LocateRecord, RecordPlace } from "../wire/record_place.ts";
 import type { ResentLetter } from "../wire/resend.ts";
 import { decodeValues, ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -49,7 +37,8 @@ import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
 import { type LetterEntry, reachOf } from "./letter_entry.ts";
-import { type Reading, UserErrors } from "./user_errors.ts";
+import { type SourceMeter, Sources } from "./sources.ts";
+import { UserErrors } from "./user_errors.ts";
 
 /** What the shell needs of the data channel. */
 export interface BatchLinks {
@@ -83,9 +72,7 @@ export interface Positions {
 }
 
 /** What is timed, once a batch. Nanoseconds are per record. */
-export interface DataflowMeter {
-  decoded(pipeline: number, records: number, nanos: number): void;
-  ingested(pipeline: number, records: number): void;
+export interface DataflowMeter extends SourceMeter {
   stage(stage: number, pipeline: number, records: number, nanos: number): void;
   /** Records reached a sink: since their source read them. */
   finished(pipeline: number, records: number, nanos: number): void;
@@ -108,14 +95,8 @@ export interface DataflowShellOptions {
   /** A sink answers `prepare`. */
   readonly voted: (sink: string, epoch: Epoch, vote: Vote) => void;
   readonly reached: WorkerHooks["reached"];
-  /** To the registry of a connector source's streams; the answer comes back through `streamAnswered`. */
+  /** To the registry of a connector source's streams; the answer comes back through `sources.answered`. */
   readonly toRegistry: (source: number, request: RegistryRequest) => void;
-}
-
-interface Input {
-  readonly planned: PlannedSource;
-  readonly reach: Reach;
-  readonly connector: SourceConnector;
 }
 
 /**
@@ -139,7 +120,9 @@ interface Drain {
 
 export class DataflowShell {
   readonly #options: DataflowShellOptions;
-  readonly #inputs: Input[];
+  readonly sources: Sources;
+  /** By source: what its records can reach within one call. */
+  readonly #sourceReach: readonly Reach[];
   readonly #sinks: SinkConnector[];
   readonly #inlets: Inlet[];
   readonly #writer = new ByteWriter(256 * 1024);
@@ -158,8 +141,6 @@ export class DataflowShell {
   /** Sources stand still: for a cut, or while the cluster recovers. */
   #still = false;
   #opened = false;
-  /** By source; null: it decodes nothing. */
-  readonly #decoders: (SourceDecoder | null)[] = [];
   readonly #userErrors: UserErrors;
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
@@ -179,9 +160,17 @@ export class DataflowShell {
       log,
       keep: (letter) => this.#deadLetters?.add(letter) ?? false,
     });
-    this.#inputs = plan.sources.map((planned) => {
-      const reach = wholeReach(plan, planned);
-      return { planned, reach, connector: this.#makeSource(planned, reach) };
+    this.#sourceReach = plan.sources.map((planned) => wholeReach(plan, planned));
+    this.sources = new Sources({
+      ...options,
+      wallClock: this.#wallClock,
+      userErrors: this.#userErrors,
+      blocked: (source) => this.#still || this.#blocked(this.#sourceReach[source]!),
+      handOn: (source, batch) => {
+        this.#ingressMs = batch.arrivalMs;
+        this.#dataflow!.fromSource(source, batch);
+      },
+      workerCount: () => this.#members.length,
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
     this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
@@ -198,35 +187,6 @@ export class DataflowShell {
 
   get sinks(): readonly SinkConnector[] {
     return this.#sinks;
-  }
-
-  get sources(): readonly {
-    readonly name: string;
-    readonly connector: SourceConnector;
-  }[] {
-    return this.#inputs.map(({ planned, connector }) => ({ name: planned.name, connector }));
-  }
-
-  /** Binds the sources' addresses, so that a port in use is told before anything else happens. Nothing is read yet. */
-  async bindSources(): Promise<void> {
-    const { config, log } = this.#options;
-    for (const { planned, connector } of this.#inputs) {
-      if (!isListening(connector)) continue;
-      const address = config.inputs.get(planned.name);
-      if (address === undefined) {
-        const message = `Source "${planned.name}" has no address: add --in "${planned.name}@HOST:PORT"`;
-        throw new ConfigError("source_without_address", message);
-      }
-      try {
-        await connector.listen(address);
-      } catch (error) {
-        throw listenError("--in", `${planned.name}@${showAddress(address)}`, error);
-      }
-      log.info(
-        "source_bound",
-        `${planned.name} source will listen (but not yet) on ${showAddress(connector.address!)}`,
-      );
-    }
   }
 
   /**
@@ -268,10 +228,7 @@ export class DataflowShell {
 
   /** The cut: everything in this worker stands still at this moment. Sinks begin to prepare. */
   cut(epoch: Epoch): Positions {
-    const sources: Record<string, unknown> = {};
-    for (const { planned, connector } of this.#inputs) {
-      if (connector.checkpoints !== undefined) sources[planned.name] = connector.checkpoints.snapshot(epoch);
-    }
+    const sources = this.sources.snapshot(epoch);
     const sinks: Record<string, unknown> = {};
     for (const sink of this.#sinks) {
       if (sink.transactions === undefined) continue;
@@ -291,7 +248,7 @@ export class DataflowShell {
   /** The epoch exists in the whole cluster. */
   commit(epoch: Epoch): void {
     for (const sink of this.#sinks) sink.transactions?.commit(epoch);
-    for (const { connector } of this.#inputs) connector.checkpoints?.acknowledge(epoch);
+    this.sources.acknowledge(epoch);
     this.#lookAgain = true;
   }
 
@@ -317,9 +274,7 @@ export class DataflowShell {
    * @param restarted Not yet gone back in this process, and there was one before it.
    */
   goBack(epoch: Epoch, positions: Positions | null, restarted: boolean): void {
-    for (const { planned, connector } of this.#inputs) {
-      connector.checkpoints?.seek(positions?.sources[planned.name] ?? null, restarted);
-    }
+    this.sources.goBack(positions?.sources ?? null, restarted);
     for (const sink of this.#sinks) sink.transactions?.rollBack(epoch, positions?.sinks[sink.name] ?? null);
     this.#deadLetters?.goBack(positions?.deadLetters ?? 0);
     this.#lookAgain = true;
@@ -327,30 +282,10 @@ export class DataflowShell {
 
   /** Phase II: sinks connect. */
   startSinks(): void {
-    for (const { planned, connector } of this.#inputs) {
-      if (isListening(connector)) {
-        this.#options.log.info(
-          "source_listening",
-          `${planned.name} source is listening on ${showAddress(connector.address!)}`,
-        );
-      }
-    }
+    this.sources.announce();
     this.#sinksStarted = true;
     for (const sink of this.#sinks) sink.start();
     this.#lookAgain = true;
-  }
-
-  /** The word of the registry on a claim of this source. */
-  streamAnswered(source: number, answer: RegistryAnswer): void {
-    const connector = this.#inputs[source]?.connector;
-    if (connector instanceof ConnectorSourceConnector) connector.answered(answer);
-  }
-
-  /** The registries of streams know nothing of this worker: they have begun anew, without a rollback. */
-  registryBegan(): void {
-    for (const { connector } of this.#inputs) {
-      if (connector instanceof ConnectorSourceConnector) connector.registryBegan();
-    }
   }
 
   /** Phase IV: sources read. */
@@ -358,7 +293,7 @@ export class DataflowShell {
     if (this.#drain !== null) return;
     this.#opened = true;
     this.#lookAgain = true;
-    for (const { connector } of this.#inputs) connector.open();
+    this.sources.open();
   }
 
   /** A stop has begun. */
@@ -385,7 +320,7 @@ export class DataflowShell {
    * @returns Why it can't be let in; null: it is in. If user code refuses it once more, it is a dead letter again.
    */
   takeLetter(entry: LetterEntry, letter: ResentLetter): string | null {
-    const { source, place, head, bytes, time } = letter;
+    const { source, place, head } = letter;
     let value: unknown;
     try {
       if (letter.value !== null) [value] = decodeValues(letter.value, 0, letter.value.length, 1);
@@ -395,37 +330,10 @@ export class DataflowShell {
     const nowMs = this.#wallClock.nowMs();
     this.#ingressMs = nowMs;
     this.#userErrors.reading = { source, locate: () => place, headOf: head === null ? null : () => head };
-    if (entry.kind === "source")
-      this.#readAgain(entry.source, bytes, head, value, time === null ? nowMs : time / 1000, nowMs);
+    if (entry.kind === "source") this.sources.takeAgain(entry.source.index, letter, value);
     else this.#enter(entry, letter, value, nowMs);
     this.#userErrors.reading = null;
     return null;
-  }
-
-  #readAgain(
-    { index, definition }: PlannedSource,
-    bytes: Uint8Array | null,
-    head: Uint8Array | null,
-    value: unknown,
-    arrivalMs: Millis,
-    nowMs: Millis,
-  ): void {
-    const decoder = this.#decoders[index]!;
-    let batch: Batch;
-    if (bytes === null) batch = decoder.toBatch([value], arrivalMs);
-    else {
-      const start = head?.length ?? 0;
-      const whole = new Uint8Array(start + bytes.length);
-      if (head !== null) whole.set(head);
-      whole.set(bytes, start);
-      if (definition.kind === "connector") definition.message.openChunk(whole, new Uint32Array(1));
-      const places = { count: 1, starts: Uint32Array.of(start), ends: Uint32Array.of(whole.length) };
-      batch = decoder.decode(whole, places, arrivalMs);
-    }
-    // For how long it was on its way here.
-    batch.arrivalMs = nowMs;
-    this.#options.meter.ingested(index, 1);
-    this.#dataflow!.fromSource(index, batch);
   }
 
   #enter(entry: Exclude<LetterEntry, { kind: "source" }>, letter: ResentLetter, value: unknown, nowMs: Millis): void {
@@ -542,7 +450,7 @@ export class DataflowShell {
       this.#lookAgain = false;
       if (this.#dataflow !== null) {
         for (let exchange = 0; exchange < this.#inlets.length; exchange++) this.#takeIn(exchange);
-        for (const { connector } of this.#inputs) connector.resume();
+        this.sources.resume();
         this.letIn();
       }
       this.#judgeSinks();
@@ -568,9 +476,9 @@ export class DataflowShell {
     const { plan } = this.#options;
     const found: { input: string; by: string[] }[] = [];
     if (this.#dataflow === null) return found;
-    for (const { planned, reach } of this.#inputs) {
-      const by = this.#blockers(reach);
-      if (by.length > 0) found.push({ input: `source ${planned.name}`, by });
+    for (const { index, name } of plan.sources) {
+      const by = this.#blockers(this.#sourceReach[index]!);
+      if (by.length > 0) found.push({ input: `source ${name}`, by });
     }
     for (const planned of plan.exchanges) {
       const by = this.#blockers(this.#inlets[planned.index]!.reach);
@@ -619,95 +527,6 @@ export class DataflowShell {
     await this.#deadLetters?.close();
   }
 
-  #makeSource(planned: PlannedSource, reach: Reach): SourceConnector {
-    const { config, runtime, log, turn, meter } = this.#options;
-    const { definition, index, name } = planned;
-    const batches = new SourceBatches(index);
-    const userError = (error: UserError) => this.#userErrors.threw(error);
-    const decoder = definition.kind === "generator" ? null : new SourceDecoder({ index, name, definition }, userError);
-    this.#decoders[index] = decoder;
-    const lengthMax = "lengthMax" in definition ? definition.lengthMax : config.limits.sourceFrameBytes;
-    const input = config.inputs.get(name);
-    const take = (
-      bytes: Uint8Array,
-      { count, starts, ends }: Frames,
-      locate: LocateRecord,
-      headOf: Reading["headOf"],
-    ): void => {
-      const before = runtime.clock.monotonicMs();
-      this.#userErrors.reading = { source: name, locate, headOf };
-      const batch = decoder!.decode(bytes, { count, starts, ends }, this.#wallClock.nowMs());
-      const ms = runtime.clock.monotonicMs() - before;
-      meter.decoded(index, count, (ms * 1e6) / count);
-      if (ms >= SLOW_CODE_MS) {
-        this.#options.slowCode({ stage: `${name}/decode`, during: "decode", records: count, ms, slowest: null });
-      }
-      meter.ingested(index, count);
-      this.#fromSource(planned, batch, {
-        source: name,
-        locate: (record) => locate(decoder!.frameOf(record)),
-        headOf: null,
-      });
-    };
-    return makeSource(definition, {
-      runtime,
-      log,
-      name,
-      turn,
-      blocked: () => this.#still || this.#blocked(reach),
-      frameBytesMax: input?.frameBytesMax ?? Math.min(lengthMax, config.limits.sourceFrameBytes),
-      connectionsMax: this.#connectionsMax(planned),
-      // Asked for at Phase IV, when the members are known.
-      maker: (generator) =>
-        new GeneratorRunner(
-          { name, definition: generator },
-          { worker: config.name, workers: this.#members.length },
-          // What its functions throw, they throw before anything is handed over.
-          (error) => {
-            const step = error.origin;
-            const locate = (): RecordPlace | null => (step === null ? null : { kind: "generator", step });
-            this.#userErrors.reading = { source: name, locate, headOf: null };
-            userError(error);
-            this.#userErrors.reading = null;
-          },
-        ),
-      values: (values, locate) => {
-        meter.ingested(index, values.length);
-        const batch = batches.byArrival(values, this.#wallClock.nowMs());
-        this.#fromSource(planned, batch, { source: name, locate, headOf: null });
-      },
-      frames: (bytes, starts, ends, count, locate) => take(bytes, { count, starts, ends }, locate, null),
-      messages: (message, bytes, { count, frames: places, starts, ends }) => {
-        message.openChunk(bytes, places);
-        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-        const idAt = (at: number) => view.getBigUint64(at).toString();
-        const locate = (record: number): RecordPlace => {
-          const at = places[record]!;
-          return { kind: "connector", stream: idAt(at + MESSAGE_AT.stream), message: idAt(at + MESSAGE_AT.id) };
-        };
-        take(bytes, { count, starts, ends }, locate, (record) => bytes.slice(places[record], starts[record]));
-      },
-      ...(input?.connector === undefined ? {} : { terms: input.connector }),
-      checkpoints: config.checkpoints.intervalMs !== null,
-      toRegistry: (request) => this.#options.toRegistry(index, request),
-    });
-  }
-
-  #connectionsMax({ definition, name }: PlannedSource): number {
-    const { config, plan, log } = this.#options;
-    const { sourceConnections, allSourceConnections } = config.limits;
-    const wanted = (definition.kind === "tcp" ? definition.connectionsMax : undefined) ?? sourceConnections;
-    const listening = plan.sources.filter((source) => listens(source.definition)).length;
-    const most = Math.max(1, Math.floor(allSourceConnections / listening));
-    if (!listens(definition) || most >= wanted) return wanted;
-    log.warn(
-      "source_connections_reduced",
-      `${name} source: takes at most ${most} connections instead of ${wanted}, since the system lets this process have few ` +
-        "files and sockets open: raise the hard limit (ulimit -Hn) for more",
-    );
-    return most;
-  }
-
   #makeSink({ id, output, definition }: PlannedSink): SinkConnector {
     const { config, plan, runtime, log, turn } = this.#options;
     return makeSink(definition, {
@@ -728,13 +547,6 @@ export class DataflowShell {
       voted: (epoch, vote) => this.#options.voted(id, epoch, vote),
       reached: (step) => this.#options.reached(`sink.${step}`),
     });
-  }
-
-  #fromSource(planned: PlannedSource, batch: Batch, reading: Reading): void {
-    this.#ingressMs = batch.arrivalMs;
-    this.#userErrors.reading = reading;
-    this.#dataflow!.fromSource(planned.index, batch);
-    this.#userErrors.reading = null;
   }
 
   #takeIn(exchange: number): void {
@@ -760,7 +572,7 @@ export class DataflowShell {
       return this.#malformed(from, error instanceof Error ? error.message : String(error));
     }
     const keyed = this.#options.plan.exchanges[exchange]!.kind !== "rebalance";
-    if (columns.exchange !== exchange || columns.pipeline >= this.#inputs.length) {
+    if (columns.exchange !== exchange || columns.pipeline >= this.#sourceReach.length) {
       return this.#malformed(from, `it is for exchange ${columns.exchange}, pipeline ${columns.pipeline}`);
     }
     if (columns.count > 0 && keyed !== columns.keys.length > 0) {
@@ -918,7 +730,7 @@ export class DataflowShell {
   }
 
   #closeSources(): void {
-    for (const { connector } of this.#inputs) connector.close(this.gate.closed === null);
+    this.sources.close(this.gate.closed === null);
   }
 
   #sendEnd(to: WorkerName, exchange: number): void {
@@ -972,15 +784,6 @@ export class DataflowShell {
   }
 }
 
-/** Does the operator give it an address with `--in`? */
-function listens({ kind }: PlannedSource["definition"]): boolean {
-  return kind === "tcp" || kind === "connector";
-}
-
-function isListening(connector: SourceConnector): connector is ConnectorSourceConnector | TcpSourceConnector {
-  return connector instanceof TcpSourceConnector || connector instanceof ConnectorSourceConnector;
-}
-
 /** What records can reach within one call: whatever stays on this worker at an exchange goes on behind it at once. */
 function wholeReach(plan: Plan, from: Reach): Reach {
   const sinks = new Set(from.reachesSinks);
@@ -1004,23 +807,3 @@ function slice(columns: DataBatchColumns, from: number, to: number): DataBatchCo
     values: columns.values.slice(from, to),
   };
 }
-
-/** Turns a failed `listen` into what the operator can act on. */
-export function listenError(option: string, value: string, error: unknown): EnvironmentError {
-  const why =
-    error instanceof NetError
-      ? (LISTEN_REASONS[error.code] ?? `${error.message}; give another address, or see to the network of this machine`)
-      : String(error);
-  return new EnvironmentError(
-    error instanceof NetError ? error.code : "listen_failed",
-    `Cannot listen on ${option} ${value}: ${why}`,
-    { cause: error },
-  );
-}
-
-const LISTEN_REASONS: { readonly [code: string]: string | undefined } = {
-  address_in_use: "the port is in use by another process; end it or give another port",
-  address_not_available: "this machine has no such address; give one of its own, or 0.0.0.0 for all",
-  permission: "no permission; ports below 1024 need it, give a higher one",
-  unresolvable: "the host name cannot be resolved; give an address of this machine",
-};

@@ -271,7 +271,7 @@ export class Queries implements ExternalHandler {
       })),
       muted: shell.muted(),
       checkpoint: checkpoints()?.status ?? { epoch: 0 },
-      sources: shell.sources.map(({ name, connector }) => ({ name, ...connector.status() })),
+      sources: shell.sources.status(),
       sinks: shell.sinks.map((sink) => ({
         name: sink.name,
         address: sink.target,

@@ -28,9 +28,10 @@ import { Checkpoints } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
-import { type BatchLinks, DataflowShell, listenError } from "./dataflow_shell.ts";
+import { type BatchLinks, DataflowShell } from "./dataflow_shell.ts";
 import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
+import { listenError } from "./listen_error.ts";
 import { MemoryGuard } from "./memory_guard.ts";
 import { Queries } from "./queries.ts";
 import { Resend } from "./resend.ts";
@@ -203,7 +204,7 @@ export class Worker {
           `workers, and goes on with them; for one of another size, shut it down first`,
       );
     }
-    await this.#shell.bindSources();
+    await this.#shell.sources.bind();
     this.#hooks.reached("start.sources_bound");
     if (role === "initializer") log.info("initializer", "Running as Initializer...");
     const { control, data } = await this.#openChannels(fingerprint);
@@ -346,7 +347,7 @@ export class Worker {
         if (link === "control") this.#shell.peerBack(peer, !info.newIncarnation);
         // With checkpoints a recovery follows, which says it all.
         const isNewRegistry = peer === INITIALIZER && link === "control" && info.newIncarnation;
-        if (isNewRegistry && this.#streams !== null && this.#checkpoints === null) this.#shell.registryBegan();
+        if (isNewRegistry && this.#streams !== null && this.#checkpoints === null) this.#shell.sources.registryBegan();
       },
       peerLost: lost,
       peerSuperseded: (peer, link) => {
@@ -418,7 +419,7 @@ export class Worker {
       members: cluster.members.map((member) => member.name),
       generation: () => this.#cluster!.generation,
       send: (to, message) => this.#cluster!.send(to, message),
-      answered: (source, answer) => this.#shell.streamAnswered(source, answer),
+      answered: (source, answer) => this.#shell.sources.answered(source, answer),
     });
     if (this.#config.checkpoints.intervalMs !== null) this.#takeCheckpoints(cluster);
     this.#resend = this.#makeResend(cluster);

@@ -235,8 +235,7 @@ test("a sink that stops reading stops the sources that reach it and no others, a
     const fastClients = world.workers.map((_, worker) => world.send(worker, 1, fast));
     await world.until(() => world.sinks[1]!.lineCount === 5_000 * workers, "the fast pipeline is through");
     await world.world.runFor(5_000);
-    const read = () =>
-      world.workers.map(({ shell }) => shell.sources.map(({ connector }) => connector.status()["bytes"]));
+    const read = () => world.workers.map(({ shell }) => shell.sources.status().map((status) => status["bytes"]));
     const before = read();
     await world.world.runFor(5_000);
     assert.deepEqual(read(), before, "nothing moves any more");

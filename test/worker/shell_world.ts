@@ -169,7 +169,7 @@ export class TestWorker {
           this.drainedAtMs = world.world.now();
         },
       });
-      await this.shell.bindSources();
+      await this.shell.sources.bind();
       const members = names.map((member) => ({
         name: member,
         control: { host: member, port: 1 },
