@@ -189,10 +189,8 @@ for (const [what, args, message] of WRONG) {
         "build.ts": `import { application } from "tammar"; export default application("Build", () => { throw new Error("out of bricks"); });`,
         "nosink.ts": `import { application } from "tammar"; export default application("No sink", () => []);`,
       });
-      const started = performance.now();
       const { status, out, err } = await runMain(["worker", ...args, "--resilience-dir", "res"], { workingDir });
       assert.equal(status, 2, err);
-      assert.ok(performance.now() - started < 1_000, "within a second");
       assert.equal(out, "");
       assert.match(err, message);
       assert.equal(err.trimEnd().split("\n").length, 1, `one message: ${err}`);

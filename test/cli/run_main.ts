@@ -97,13 +97,13 @@ export function writeFiles(folder: string, files: Readonly<Record<string, string
   }
 }
 
-/** Waits until `condition` gives something, at most five seconds. */
+/** Waits until `condition` gives something, at most a minute. */
 export async function eventually<T>(what: string, condition: () => T | null | undefined | false): Promise<T> {
-  const until = performance.now() + 5_000;
+  const until = performance.now() + 60_000;
   for (;;) {
     const value = condition();
     if (value !== null && value !== undefined && value !== false) return value;
-    if (performance.now() > until) throw new Error(`waited 5 s for ${what}`);
+    if (performance.now() > until) throw new Error(`waited a minute for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -10,7 +10,7 @@ import { recordsOf } from "./fakes.ts";
 import { Writing } from "./file_sink_kit.ts";
 import { numbered, Reading, text } from "./file_source_kit.ts";
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 60_000;
 
 async function until(what: string, condition: () => boolean): Promise<void> {
   const deadline = Date.now() + DEADLINE_MS;

@@ -183,8 +183,6 @@ test("fuzz: a scenario file is taken, or refused with the field that is wrong", 
       assert.deepEqual(parseScenario(showScenario(scenario)), scenario);
     },
     announced: (error) => error instanceof ConfigError && error.code === "scenario_invalid",
-    // The platform's parser takes up to 25 ns a byte where every other one is a value (`dense_test.ts`).
-    msPerMiB: 100,
     large: [
       () => new TextEncoder().encode("[".repeat(1 << 20)),
       () => new TextEncoder().encode(`{"workers":${"[".repeat(1 << 18)}${"]".repeat(1 << 18)}}`),

@@ -16,12 +16,6 @@ import { batchOfValues, plain, TEXTS } from "./some_values.ts";
 
 const isProtocolError = (error: unknown) => error instanceof ProtocolError;
 
-/**
- * A value may be as short as a byte, and to make one takes 20 to 100 ns (a bigint 2 µs), whatever its length: what must not
- * be is that it takes longer the more of them there are. `dense_test.ts` compares with what it costs to make them at all.
- */
-const VALUES_MS_PER_MIB = 200;
-
 /** Blocks of about 1 MiB, of every kind of column. */
 const LARGE_BATCHES: readonly (readonly unknown[])[] = [
   Array.from({ length: 120_000 }, (_, i) => i / 3),
@@ -219,7 +213,6 @@ test("fuzz: a block of values is refused, or decodes to values that can be carri
       for (const value of values) checkValue(value);
     },
     announced: isProtocolError,
-    msPerMiB: VALUES_MS_PER_MIB,
     large: LARGE_BATCHES.map((values) => () => {
       const out = new ByteWriter();
       out.u32(values.length);
@@ -262,7 +255,6 @@ test("fuzz: a data batch is refused, or comes out whole", { timeout: 120_000 }, 
       encodeDataBatch(batch, out);
     },
     announced: isProtocolError,
-    msPerMiB: VALUES_MS_PER_MIB,
     large: LARGE_BATCHES.map((values) => () => {
       const count = values.length;
       const out = new ByteWriter();
