@@ -9,52 +9,48 @@
  * Each key has a mark (`KeyTable`). Freezes are numbered from 1; the current number n stands for "since freeze n - 1":
  *
  *   0       not touched since it was restored
- *   2n      touched since freeze n - 1, and in the list of changes
+ *   2n      touched since freeze n - 1, and noted in the table
  *   2n - 1  taken: what freeze n - 1 froze was handed out
  *
  * so that one comparison tells a key that was touched already, and all that may be missing from the log has a mark above
  * that of the last freeze known to be there.
  *
  * T1. What is taken is the state at the freeze: a frozen key that is touched is copied first. Copying changes nothing else.
- * T2. A key is in the list at most once a freeze, and the list never holds many more keys than the state.
- * T3. Taking costs by what is frozen, freezing by the number of key groups.
+ * T2. What changed is noted in the tables, where it is, and takes no memory by its number. Only copies and removals do.
+ * T3. Taking costs by what is frozen, and a bit for each slot of the tables that hold any of it; freezing costs nothing.
  * T4. Whole key groups can be frozen too, changed or not. Such a group is complete once everything is taken.
  */
 import { assert } from "../base/assert.ts";
 import { keyGroupOf } from "../plan/key_groups.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import { decodeValues, encodeValues } from "../wire/values.ts";
-import { ChangeList } from "./change_list.ts";
-import type { EntryColumns } from "./entry_columns.ts";
+import { EntryColumns } from "./entry_columns.ts";
 import type { KeyTable, TableCursor, TouchObserver } from "./key_table.ts";
 
 /** The marks would run out: at a freeze a second, after 34 years. */
 const FREEZES_MAX = 2 ** 30 - 2;
-/** Keys that the list may hold beyond twice those that there are. */
-const LIST_SLACK = 65_536;
 
 interface Removed {
   readonly hash: number;
   mark: number;
 }
 
-/** A value as it was at the cut; `null`: the key was not there. */
-interface Copy<S> {
-  readonly hash: number;
-  readonly key: string;
-  readonly value: S | null;
-}
-
 export class ChangeTracker<S extends object> implements TouchObserver<S> {
   /** The mark of what was touched since the last freeze. */
   mark = 2;
   readonly #tables: readonly (KeyTable<S> | undefined)[];
-  /** Touched since the last freeze. */
-  readonly #touched = new ChangeList();
-  /** Frozen, and not taken yet. */
-  readonly #frozen = new ChangeList();
-  #copies: Copy<S>[] = [];
-  #copiesTaken = 0;
+  /** By group: the mark of the last touch that may not have been taken; 0: there is none. */
+  readonly #noted: Int32Array;
+  /** The first group whose frozen entries may not have been taken. */
+  #group = 0;
+  /** Keys that were touched since the last freeze. */
+  #touchedCount = 0;
+  /** Keys that are frozen and were not touched since, and not taken. */
+  #frozenCount = 0;
+  /** Of frozen keys, as they were at the cut. */
+  readonly #copies = new EntryColumns();
+  /** Over `#removed`: what comes next may have been frozen. */
+  #frozenRemovals: IterableIterator<[string, Removed]> | null = null;
   /** Key groups that are frozen as a whole and not taken yet; 1 by group. */
   readonly #wholeGroup: Uint8Array;
   readonly #wholeGroups: number[] = [];
@@ -74,11 +70,12 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     this.#copyOf = copy ?? ((value) => this.#deepCopy(value));
     this.#tables = tables;
     this.#wholeGroup = new Uint8Array(tables.length);
+    this.#noted = new Int32Array(tables.length);
   }
 
   /** How many keys the next freeze would freeze, about. */
   get changedCount(): number {
-    return this.#touched.length + this.#frozen.length;
+    return this.#touchedCount + this.#frozenCount;
   }
 
   /** Is there something to take? */
@@ -88,7 +85,8 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
 
   touched(markBefore: number, hash: number, key: string, value: S): void {
     if (this.#isFrozen && this.#isWaiting(markBefore, hash)) this.#copy(hash, key, value);
-    this.#touched.push(hash, key);
+    if (this.#isFrozenMark(markBefore)) this.#frozenCount--;
+    this.#note(hash);
   }
 
   /** A key that was not there. Returns the mark that it gets. */
@@ -96,11 +94,14 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     const removed = this.#removed.size === 0 ? undefined : this.#removed.get(key);
     if (removed !== undefined) {
       this.#removed.delete(key);
-      if (this.#isFrozen && this.#isFrozenMark(removed.mark)) this.#copies.push({ hash, key, value: null });
-      // It is in the list as removed, then.
-      if (removed.mark === this.mark) return this.mark;
+      // Counted already.
+      if (removed.mark === this.mark) this.#touchedCount--;
+      if (this.#isFrozenMark(removed.mark)) {
+        this.#frozenCount--;
+        if (this.#isFrozen) this.#copies.addRemoved(hash, key);
+      }
     }
-    this.#touched.push(hash, key);
+    this.#note(hash);
     return this.mark;
   }
 
@@ -118,15 +119,17 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     const number = this.mark / 2;
     assert(number < FREEZES_MAX, "too many freezes");
     this.abandon();
-    this.#frozen.append(this.#touched);
+    this.#frozenCount += this.#touchedCount;
+    this.#touchedCount = 0;
     this.mark += 2;
     this.#isFrozen = true;
+    this.#group = 0;
+    this.#frozenRemovals = this.#removed.size > 0 ? this.#removed.entries() : null;
     for (const group of wholeGroups) {
       this.#wholeGroup[group] = 1;
       this.#wholeGroups.push(group);
     }
     this.failure = null;
-    if (this.#frozen.length > 2 * this.#keyCount() + LIST_SLACK) this.#shorten();
     return number;
   }
 
@@ -137,43 +140,65 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     if (!this.#isFrozen) return false;
     const taken = this.mark - 1;
     const end = out.total + countMax;
-    while (out.total < end && this.#copiesTaken < this.#copies.length) {
-      const { hash, key, value } = this.#copies[this.#copiesTaken++]!;
-      if (value === null) out.addRemoved(hash, key);
-      else out.add(hash, key, value);
+    this.#copies.moveTo(out, end);
+    const before = out.total;
+    this.#takeNoted(taken, end, out);
+    this.#takeRemovals(taken, end, out);
+    this.#frozenCount -= out.total - before;
+    this.#takeWholeGroups(taken, end, out);
+    this.#isFrozen =
+      this.#copies.total > 0 ||
+      this.#group < this.#tables.length ||
+      this.#frozenRemovals !== null ||
+      this.#wholeGroups.length > 0;
+    if (!this.#isFrozen) this.#frozenCount = 0;
+    return this.#isFrozen;
+  }
+
+  #takeNoted(taken: number, end: number, out: EntryColumns): void {
+    for (; this.#group < this.#tables.length; this.#group++) {
+      const group = this.#group;
+      // What is frozen as a whole is taken once, as that.
+      if (this.#noted[group] === 0 || this.#wholeGroup[group] === 1) continue;
+      if (out.total >= end || this.#tables[group]?.takeNoted(taken, this.#cursor, end, out) === false) return;
+      this.#cursor.layout = -1;
+      if (this.#noted[group]! < this.mark) this.#noted[group] = 0;
     }
-    if (this.#copiesTaken === this.#copies.length) {
-      this.#copies = [];
-      this.#copiesTaken = 0;
+  }
+
+  #takeRemovals(taken: number, end: number, out: EntryColumns): void {
+    while (this.#frozenRemovals !== null && out.total < end) {
+      const next = this.#frozenRemovals.next();
+      if (next.done === true) {
+        this.#frozenRemovals = null;
+        return;
+      }
+      const [key, removed] = next.value;
+      if (!this.#isFrozenMark(removed.mark)) continue;
+      removed.mark = taken;
+      out.addRemoved(removed.hash, key);
     }
-    const groupCount = this.#tables.length;
-    if (out.total < end && this.#frozen.length > 0) {
-      this.#frozen.take((hash, key) => {
-        const value = this.#tables[keyGroupOf(hash, groupCount)]?.take(hash, key, taken);
-        if (value !== undefined) out.add(hash, key, value);
-        else if (this.#removed.size > 0) this.#takeRemoved(hash, key, out);
-        return out.total < end;
-      });
-    }
+  }
+
+  #takeWholeGroups(taken: number, end: number, out: EntryColumns): void {
+    // The cursor may stand in the middle of another table.
+    if (this.#group < this.#tables.length) return;
     while (out.total < end && this.#wholeGroups.length > 0) {
       const group = this.#wholeGroups.at(-1)!;
-      const all =
-        this.#tables[group]?.takeBelow(taken, this.#cursor, (hash, key, value) => {
-          out.add(hash, key, value);
-          return out.total < end;
-        }) ?? true;
-      if (all) this.#endWholeGroup(group);
+      if (this.#tables[group]?.takeBelow(taken, this.#cursor, end, out) === false) return;
+      this.#wholeGroup[group] = 0;
+      this.#wholeGroups.pop();
+      this.#cursor.layout = -1;
     }
-    this.#isFrozen = this.#copies.length > 0 || this.#frozen.length > 0 || this.#wholeGroups.length > 0;
-    return this.#isFrozen;
   }
 
   /** What is frozen and not taken is no longer wanted as it is now: the next freeze will freeze it again. */
   abandon(): void {
     this.#isFrozen = false;
-    this.#copies = [];
-    this.#copiesTaken = 0;
-    this.#dropWholeGroups();
+    this.#copies.clear();
+    this.#frozenRemovals = null;
+    for (const group of this.#wholeGroups.splice(0)) this.#wholeGroup[group] = 0;
+    this.#cursor.layout = -1;
   }
 
   /** Everything up to a freeze is in the log, and will not leave it. */
@@ -185,45 +210,29 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
   /** The log has lost everything since the last freeze that was secured: it is frozen again with the next freeze. */
   unsecure(): void {
     this.abandon();
-    this.#frozen.clear();
     this.#markAbove(this.#securedMark);
   }
 
   /** All keys count as touched, as if none were in the log. */
   touchAll(): void {
     this.abandon();
-    this.#frozen.clear();
     this.#markAbove(-1);
   }
 
   #markAbove(mark: number): void {
-    const tell = (hash: number, key: string): void => this.#touched.push(hash, key);
+    this.#frozenCount = 0;
+    const tell = (hash: number): void => this.#note(hash);
     for (const table of this.#tables) table?.markAbove(mark, this.mark, tell);
-    for (const [key, removed] of this.#removed) {
+    for (const removed of this.#removed.values()) {
       if (removed.mark === this.mark) continue;
       removed.mark = this.mark;
-      this.#touched.push(removed.hash, key);
+      this.#touchedCount++;
     }
   }
 
-  /** Freezes that were never taken leave keys in the list several times. */
-  #shorten(): void {
-    const waiting = new Set<string>();
-    const kept = new ChangeList();
-    this.#frozen.take((hash, key) => {
-      if (!waiting.has(key)) {
-        waiting.add(key);
-        kept.push(hash, key);
-      }
-      return true;
-    });
-    this.#frozen.append(kept);
-  }
-
-  #keyCount(): number {
-    let count = this.#removed.size;
-    for (const table of this.#tables) if (table !== undefined) count += table.size;
-    return count;
+  #note(hash: number): void {
+    this.#touchedCount++;
+    this.#noted[keyGroupOf(hash, this.#tables.length)] = this.mark;
   }
 
   #isFrozenMark(mark: number): boolean {
@@ -240,16 +249,9 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     );
   }
 
-  #takeRemoved(hash: number, key: string, out: EntryColumns): void {
-    const removed = this.#removed.get(key);
-    if (removed === undefined || !this.#isFrozenMark(removed.mark)) return;
-    removed.mark = this.mark - 1;
-    out.addRemoved(hash, key);
-  }
-
   #copy(hash: number, key: string, value: S): void {
     try {
-      this.#copies.push({ hash, key, value: shallowCopy(value) ?? this.#copyOf(value) });
+      this.#copies.add(hash, key, shallowCopy(value) ?? this.#copyOf(value));
     } catch (error) {
       this.failure ??= { key, error };
     }
@@ -261,17 +263,6 @@ export class ChangeTracker<S extends object> implements TouchObserver<S> {
     encodeValues([value], 1, out);
     const [copy] = decodeValues(out.data, 0, out.length, 1);
     return copy as S;
-  }
-
-  #endWholeGroup(group: number): void {
-    this.#wholeGroup[group] = 0;
-    this.#wholeGroups.pop();
-    this.#cursor.layout = -1;
-  }
-
-  #dropWholeGroups(): void {
-    for (const group of this.#wholeGroups.splice(0)) this.#wholeGroup[group] = 0;
-    this.#cursor.layout = -1;
   }
 }
 

@@ -25,6 +25,20 @@ export class EntryColumns {
     this.removedKeys[at] = key;
   }
 
+  /** Moves entries, the last ones first, until `out` has `end` of them. */
+  moveTo(out: EntryColumns, end: number): void {
+    if (this.total === 0) return;
+    while (this.count > 0 && out.total < end) {
+      const at = --this.count;
+      out.add(this.hashes[at]!, this.keys[at]!, this.values[at]!);
+    }
+    while (this.removedCount > 0 && out.total < end) {
+      const at = --this.removedCount;
+      out.addRemoved(this.removedHashes[at]!, this.removedKeys[at]!);
+    }
+    if (this.total === 0) this.clear();
+  }
+
   /** Lets go of everything, so that nothing is kept alive. */
   clear(): void {
     this.count = 0;

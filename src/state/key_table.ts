@@ -17,11 +17,20 @@ export interface TouchObserver<V> {
   touched(markBefore: number, hash: number, key: string, value: V): void;
 }
 
+/** Where what is taken goes. */
+export interface TakenEntries<V> {
+  readonly total: number;
+  add(hash: number, key: string, value: V): void;
+}
+
 /** A key that found no place in a slot. */
 interface Crowded<V> {
+  readonly key: string;
   readonly hash: number;
   value: V;
   mark: number;
+  /** Is it in one of the lists of noted ones? */
+  isNoted: boolean;
 }
 
 /**
@@ -32,6 +41,9 @@ interface Crowded<V> {
  * once more for every key whenever it grows.
  *
  * Hashes can be forged: keys that crowd around one home beyond `PROBES_MAX` are put into a `Map`, whose hash is secret.
+ *
+ * An even mark that is not 0 waits to be taken, and is *noted*: a bit a slot. So what waits is found without looking for keys,
+ * slot after slot, in the small memory of one table; looking up each key cost several times as much, in waiting for memory.
  */
 export class KeyTable<V> {
   /** Keys in slots. */
@@ -42,7 +54,13 @@ export class KeyTable<V> {
   #meta = new Int32Array(CAPACITY_FIRST * 2);
   #keys: (string | undefined)[] = new Array(CAPACITY_FIRST).fill(undefined);
   #values: (V | undefined)[] = new Array(CAPACITY_FIRST).fill(undefined);
+  /** A bit a slot: set wherever a mark is even and not 0, and in some other places. */
+  #noted = new Int32Array(1);
   #crowded: Map<string, Crowded<V>> | null = null;
+  /** Crowded ones whose mark is even and not 0, and some others. */
+  #crowdedNoted: Crowded<V>[] = [];
+  /** As above, seen by the `takeNoted` under way, which has left them for the next one. */
+  #crowdedLater: Crowded<V>[] = [];
   /** Changes whenever a key may have moved to another slot. */
   #layout = 0;
 
@@ -110,7 +128,7 @@ export class KeyTable<V> {
         const mark = meta[slot * 2 + 1]!;
         if (mark !== observer.mark) {
           observer.touched(mark, hash, held, value);
-          meta[slot * 2 + 1] = observer.mark;
+          this.#mark(slot, observer.mark);
         }
         return value;
       }
@@ -120,7 +138,7 @@ export class KeyTable<V> {
     if (crowded === undefined) return undefined;
     if (crowded.mark !== observer.mark) {
       observer.touched(crowded.mark, hash, key, crowded.value);
-      crowded.mark = observer.mark;
+      this.#markCrowded(crowded, observer.mark);
     }
     return crowded.value;
   }
@@ -136,13 +154,13 @@ export class KeyTable<V> {
     const slot = this.#find(hash | 0, key);
     if (slot >= 0) {
       this.#values[slot] = value;
-      this.#meta[slot * 2 + 1] = mark;
+      this.#mark(slot, mark);
       return true;
     }
     const crowded = this.#crowded?.get(key);
     if (crowded === undefined) return false;
     crowded.value = value;
-    crowded.mark = mark;
+    this.#markCrowded(crowded, mark);
     return true;
   }
 
@@ -154,7 +172,7 @@ export class KeyTable<V> {
   /** False: it was not there. */
   remove(hash: number, key: string): boolean {
     let slot = this.#find(hash | 0, key);
-    if (slot < 0) return this.#crowded?.delete(key) ?? false;
+    if (slot < 0) return this.#removeCrowded(key);
     this.#layout++;
     // What stands behind the gap moves into it, unless that is before its home (Knuth, TAOCP 3, 6.4, algorithm R).
     const keys = this.#keys;
@@ -165,7 +183,7 @@ export class KeyTable<V> {
       keys[slot] = keys[next];
       this.#values[slot] = this.#values[next];
       this.#meta[slot * 2] = this.#meta[next * 2]!;
-      this.#meta[slot * 2 + 1] = this.#meta[next * 2 + 1]!;
+      this.#mark(slot, this.#meta[next * 2 + 1]!);
       slot = next;
     }
     keys[slot] = undefined;
@@ -182,31 +200,68 @@ export class KeyTable<V> {
   }
 
   /**
-   * The value of a key whose mark is even, not 0, and below `taken`; its mark is `taken` afterwards. For anything else
-   * `undefined`.
-   */
-  take(hash: number, key: string, taken: number): V | undefined {
-    const slot = this.#find(hash | 0, key);
-    if (slot >= 0) {
-      const mark = this.#meta[slot * 2 + 1]!;
-      if ((mark & 1) !== 0 || mark === 0 || mark >= taken) return undefined;
-      this.#meta[slot * 2 + 1] = taken;
-      return this.#values[slot];
-    }
-    const crowded = this.#crowded?.get(key);
-    if (crowded === undefined || (crowded.mark & 1) !== 0 || crowded.mark === 0 || crowded.mark >= taken)
-      return undefined;
-    crowded.mark = taken;
-    return crowded.value;
-  }
-
-  /**
-   * Takes every key whose mark is below `taken`, until `give` says false; their marks are `taken` afterwards.
+   * Takes every key whose mark is even, not 0 and below `taken`, until `out` has `end` entries; their marks are `taken`
+   * afterwards.
    *
    * @param cursor Where to go on; a new one at first. It may be used again after any change to the table.
    * @returns Are all of them taken?
    */
-  takeBelow(taken: number, cursor: TableCursor, give: (hash: number, key: string, value: V) => boolean): boolean {
+  takeNoted(taken: number, cursor: TableCursor, end: number, out: TakenEntries<V>): boolean {
+    if (cursor.layout !== this.#layout) {
+      cursor.layout = this.#layout;
+      cursor.slot = 0;
+      for (const crowded of this.#crowdedLater.splice(0)) this.#crowdedNoted.push(crowded);
+    }
+    const keys = this.#keys;
+    const meta = this.#meta;
+    const noted = this.#noted;
+    for (; cursor.slot < keys.length; cursor.slot += 32) {
+      const word = cursor.slot >>> 5;
+      let waiting = noted[word]!;
+      let later = 0;
+      while (waiting !== 0) {
+        if (out.total >= end) {
+          noted[word] = waiting | later;
+          return false;
+        }
+        const bit = waiting & -waiting;
+        waiting ^= bit;
+        const slot = cursor.slot + 31 - Math.clz32(bit);
+        const mark = meta[slot * 2 + 1]!;
+        if (mark > taken) later |= bit;
+        const key = keys[slot];
+        if (mark > taken || (mark & 1) !== 0 || mark === 0 || key === undefined) continue;
+        meta[slot * 2 + 1] = taken;
+        out.add(meta[slot * 2]! >>> 0, key, this.#values[slot]!);
+      }
+      noted[word] = later;
+    }
+    for (let crowded = this.#crowdedNoted.pop(); crowded !== undefined; crowded = this.#crowdedNoted.pop()) {
+      const { mark } = crowded;
+      if (mark > taken) {
+        this.#crowdedLater.push(crowded);
+        continue;
+      }
+      if ((mark & 1) === 0 && mark !== 0) {
+        if (out.total >= end) {
+          this.#crowdedNoted.push(crowded);
+          return false;
+        }
+        crowded.mark = taken;
+        out.add(crowded.hash >>> 0, crowded.key, crowded.value);
+      }
+      crowded.isNoted = false;
+    }
+    return true;
+  }
+
+  /**
+   * Takes every key whose mark is below `taken`, until `out` has `end` entries; their marks are `taken` afterwards.
+   *
+   * @param cursor Where to go on; a new one at first. It may be used again after any change to the table.
+   * @returns Are all of them taken?
+   */
+  takeBelow(taken: number, cursor: TableCursor, end: number, out: TakenEntries<V>): boolean {
     if (cursor.layout !== this.#layout) {
       cursor.layout = this.#layout;
       cursor.slot = 0;
@@ -217,37 +272,37 @@ export class KeyTable<V> {
       const slot = cursor.slot;
       const key = keys[slot];
       if (key === undefined || meta[slot * 2 + 1]! >= taken) continue;
+      if (out.total >= end) return false;
       meta[slot * 2 + 1] = taken;
-      if (give(meta[slot * 2]! >>> 0, key, this.#values[slot]!)) continue;
-      cursor.slot++;
-      return false;
+      out.add(meta[slot * 2]! >>> 0, key, this.#values[slot]!);
     }
     if (this.#crowded !== null) {
       for (const [key, crowded] of this.#crowded) {
         if (crowded.mark >= taken) continue;
+        if (out.total >= end) return false;
         crowded.mark = taken;
-        if (!give(crowded.hash >>> 0, key, crowded.value)) return false;
+        out.add(crowded.hash >>> 0, key, crowded.value);
       }
     }
     return true;
   }
 
-  /** Marks every key whose mark is above `above` and not `mark` with `mark`, and tells which they are. */
-  markAbove(above: number, mark: number, tell: (hash: number, key: string) => void): void {
+  /** Marks every key whose mark is above `above` and not `mark` with `mark`, and tells their hashes. */
+  markAbove(above: number, mark: number, tell: (hash: number) => void): void {
     const keys = this.#keys;
     const meta = this.#meta;
     for (let slot = 0; slot < keys.length; slot++) {
       const held = meta[slot * 2 + 1]!;
       const key = keys[slot];
       if (held <= above || held === mark || key === undefined) continue;
-      meta[slot * 2 + 1] = mark;
-      tell(meta[slot * 2]! >>> 0, key);
+      this.#mark(slot, mark);
+      tell(meta[slot * 2]! >>> 0);
     }
     if (this.#crowded === null) return;
-    for (const [key, crowded] of this.#crowded) {
+    for (const crowded of this.#crowded.values()) {
       if (crowded.mark <= above || crowded.mark === mark) continue;
-      crowded.mark = mark;
-      tell(crowded.hash >>> 0, key);
+      this.#markCrowded(crowded, mark);
+      tell(crowded.hash >>> 0);
     }
   }
 
@@ -281,6 +336,25 @@ export class KeyTable<V> {
     return -1;
   }
 
+  #mark(slot: number, mark: number): void {
+    this.#meta[slot * 2 + 1] = mark;
+    if ((mark & 1) === 0 && mark !== 0) this.#noted[slot >>> 5]! |= 1 << (slot & 31);
+  }
+
+  #markCrowded(crowded: Crowded<V>, mark: number): void {
+    crowded.mark = mark;
+    if ((mark & 1) !== 0 || mark === 0 || crowded.isNoted) return;
+    crowded.isNoted = true;
+    this.#crowdedNoted.push(crowded);
+  }
+
+  #removeCrowded(key: string): boolean {
+    const crowded = this.#crowded?.get(key);
+    if (crowded === undefined) return false;
+    crowded.mark = 0;
+    return this.#crowded!.delete(key);
+  }
+
   #insert(hash: number, key: string, value: V, mark: number): void {
     if ((this.#used + 1) * 3 > this.#keys.length * 2) this.#resize(this.#keys.length * 2);
     this.#put(hash, key, value, mark);
@@ -292,7 +366,7 @@ export class KeyTable<V> {
     for (let probes = 0; probes < PROBES_MAX; probes++) {
       if (this.#keys[slot] === undefined) {
         this.#meta[slot * 2] = hash;
-        this.#meta[slot * 2 + 1] = marked;
+        this.#mark(slot, marked);
         this.#keys[slot] = key;
         this.#values[slot] = value;
         this.#used++;
@@ -301,7 +375,9 @@ export class KeyTable<V> {
       slot = (slot + 1) & mask;
     }
     this.#crowded ??= new Map();
-    this.#crowded.set(key, { hash, value, mark: marked });
+    const crowded = { key, hash, value, mark: 0, isNoted: false };
+    this.#crowded.set(key, crowded);
+    this.#markCrowded(crowded, marked);
   }
 
   #resize(capacity: number): void {
@@ -311,9 +387,12 @@ export class KeyTable<V> {
     const crowded = this.#crowded;
     this.#used = 0;
     this.#crowded = null;
+    this.#crowdedNoted = [];
+    this.#crowdedLater = [];
     this.#layout++;
     this.#shift = 32 - Math.log2(capacity);
     this.#meta = new Int32Array(capacity * 2);
+    this.#noted = new Int32Array(Math.ceil(capacity / 32));
     this.#keys = new Array(capacity).fill(undefined);
     this.#values = new Array(capacity).fill(undefined);
     for (let slot = 0; slot < keys.length; slot++) {
@@ -325,7 +404,7 @@ export class KeyTable<V> {
   }
 }
 
-/** A place in a table, for `takeBelow`. */
+/** A place in a table, for `takeNoted` or `takeBelow`. */
 export interface TableCursor {
   layout: number;
   slot: number;
