@@ -113,7 +113,6 @@ async function awaitWindows(harness: Harness, keys: number, count: number): Prom
   };
   await waitFor(() => missing().length === 0, {
     what: `windows ${text}`,
-    deadlineMs: 60_000,
     everyMs: 100,
     seen: () => `missing: ${missing()}\n${harness.tails()}`,
   });
@@ -143,17 +142,16 @@ compat(
     const streams = Array.from({ length: 40 }, (_, key) => aloStream(`key_${key}`, count, () => stopped));
     const { client, done } = await connectorClient(harness.places[0]!.sources[0]!, "cookie", streams);
     client.messagesMax = 400;
-    await waitFor(() => harness.sink.byteCount > 200_000, { what: "output", deadlineMs: 30_000 });
+    await waitFor(() => harness.sink.byteCount > 200_000, { what: "output" });
     await harness.programs[2]!.kill();
     await sleep(500);
     harness.start(2);
     await harness.waitReady();
-    await harness.programs[2]!.waitForOutput(/RESILIENCE: Replayed \d+ entries from recovery log file\./, 30_000);
+    await harness.programs[2]!.waitForOutput(/RESILIENCE: Replayed \d+ entries from recovery log file\./);
     await awaitWindows(harness, 40, count);
     stopped = true;
     await waitFor(() => client.finished, {
       what: "the last acknowledgements",
-      deadlineMs: 30_000,
       seen: () => harness.tails(),
     });
     await done;
@@ -168,7 +166,7 @@ compat(
   { command: `${DETECTOR} --source gensource --partitions 5`, workers: 2 },
   async (harness) => {
     await harness.startAll();
-    await waitFor(() => harness.sink.byteCount > 1_000_000, { what: "output", deadlineMs: 30_000 });
+    await waitFor(() => harness.sink.byteCount > 1_000_000, { what: "output" });
     await harness.stop();
     const all = detected(harness.sink, false).flat();
     for (const key of ["0", "1", "2", "3", "4"]) {
@@ -201,7 +199,7 @@ compat(
     const sender = await Sender.open(harness.places[0]!.sources[0]!);
     await sender.write(Buffer.concat(frames));
     await sender.close();
-    await waitFor(() => harness.sink.lines().length === 1_000, { what: "1,000 lines", deadlineMs: 30_000 });
+    await waitFor(() => harness.sink.lines().length === 1_000, { what: "1,000 lines" });
     assert.deepEqual(await harness.stop(), [0, 0]);
     const last = new Map(harness.sink.lines().map((line) => line.split(" => ") as [string, string]));
     for (const [letter, total] of totals) assert.equal(last.get(letter), `${total}`, letter);
@@ -216,7 +214,7 @@ compat(
     await harness.startAll();
     const sender = await Sender.open(harness.places[0]!.sources[0]!);
     await sender.send("ABCDEFGHIJ");
-    await waitFor(() => harness.sink.byteCount === 50, { what: "ten letters", deadlineMs: 30_000 });
+    await waitFor(() => harness.sink.byteCount === 50, { what: "ten letters" });
     type Steps<T> = Record<string, T>;
     const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0);
 
@@ -295,7 +293,7 @@ compat(
     await sender.send(lines);
     await sender.close();
     const size = lines.join("").length;
-    await waitFor(() => harness.sink.byteCount >= size, { what: "all lines", deadlineMs: 30_000 });
+    await waitFor(() => harness.sink.byteCount >= size, { what: "all lines" });
     assert.deepEqual(await harness.stop(), [0, 0]);
     assert.equal(harness.sink.byteCount, size);
     assert.deepEqual(harness.sink.lines().sort(), lines.map((line) => line.trimEnd()).sort());
@@ -324,7 +322,6 @@ compat(
     const { client, done } = await connectorClient(harness.places[0]!.sources[0]!, "Dragons-Love-Tacos", [feed]);
     await waitFor(() => client.finished, {
       what: "the last acknowledgement",
-      deadlineMs: 30_000,
       seen: () => harness.tails(),
     });
     await done;
@@ -350,7 +347,6 @@ compat(
     const { client, done } = await connectorClient(harness.places[0]!.sources[0]!, "Dragons-Love-Tacos", [stream]);
     await waitFor(() => client.finished, {
       what: "the last acknowledgement",
-      deadlineMs: 30_000,
       seen: () => harness.tails(),
     });
     await done;
@@ -383,7 +379,7 @@ for (const { number, rule, expected } of RULE_FILES) {
       try {
         await harness.startAll();
         const isThere = () => sink.decisions("initializer").has(14);
-        await waitFor(isThere, { what: "checkpoint 14", deadlineMs: 60_000, seen: () => harness.tails() });
+        await waitFor(isThere, { what: "checkpoint 14", seen: () => harness.tails() });
         assert.deepEqual(await harness.stop(), [0]);
         assert.deepEqual(sink.fatal, []);
         const decisions = sink.decisions("initializer");

@@ -97,7 +97,7 @@ test("each refused record is a dead letter once, though workers are killed; they
       try {
         for (const dead of [[1], [0], [0, 1]]) {
           const before = linesOf(output).length;
-          await waitFor(() => linesOf(output).length > before, { what: "new output", deadlineMs: 15_000, everyMs: 20 });
+          await waitFor(() => linesOf(output).length > before, { what: "new output", everyMs: 20 });
           await Promise.all(dead.map((index) => cluster.program(index).kill()));
           if (dead.length === 2) {
             // Of a cluster that was killed, all can be read.
@@ -119,7 +119,7 @@ test("each refused record is a dead letter once, though workers are killed; they
           await cluster.waitReady();
         }
         const done = () => linesOf(output).length === all.length - refused.length;
-        await waitFor(done, { what: "all of it", deadlineMs: 30_000, everyMs: 100 });
+        await waitFor(done, { what: "all of it", everyMs: 100 });
         type Line = {
           reachable: boolean;
           status?: { workers: Record<string, { checkpoint: Record<string, unknown> }> };
@@ -130,14 +130,14 @@ test("each refused record is a dead letter once, though workers are killed; they
             .slice(0, -1)
             .map((line) => JSON.parse(line) as Line);
         const lastRecovery = () => looks().at(-1)?.status?.workers["worker1"]?.checkpoint["recovery_role"];
-        await waitFor(() => lastRecovery() === "returned", { what: "a look at the recovery", deadlineMs: 10_000 });
+        await waitFor(() => lastRecovery() === "returned", { what: "a look at the recovery" });
         watch.signal("SIGINT");
-        assert.equal((await watch.exit(5_000)).status, 0, watch.tail());
+        assert.equal((await watch.exit()).status, 0, watch.tail());
       } finally {
         await watch.kill();
       }
       assert.equal((await cluster.shutdownThrough(1)).status, 0);
-      assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+      assert.deepEqual(await cluster.exits(), [0, 0]);
       assert.match(cluster.program(0).output, /Records that user code refused stay in .*tammar dead-letters/);
       assert.deepEqual(
         (await lettersIn(cluster.dir)).sort((a, b) => a - b),
@@ -166,10 +166,10 @@ test("a suspended cluster whose state has another version goes on with a migrati
   await withPicky(async ({ module, output, extra }) => {
     await withCluster({ application: module, workers: 2, extra }, async (cluster) => {
       await cluster.startAll();
-      await waitFor(() => linesOf(output).length > 0, { what: "output", deadlineMs: 15_000 });
+      await waitFor(() => linesOf(output).length > 0, { what: "output" });
       const keep = await runTammar(["shutdown", "--keep", `127.0.0.1:${cluster.place(0).external}`]);
       assert.equal(keep.status, 0, keep.output);
-      assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+      assert.deepEqual(await cluster.exits(), [0, 0]);
       const saved = () =>
         cluster
           .files()
@@ -182,7 +182,7 @@ test("a suspended cluster whose state has another version goes on with a migrati
       for (const index of [0, 1]) cluster.start(index);
       // The first that is refused ends; the other waits for it.
       const ended = () => cluster.programs.filter((program) => program?.end !== null && program?.end !== undefined);
-      await waitFor(() => ended().length > 0, { what: "a refusal", deadlineMs: 15_000 });
+      await waitFor(() => ended().length > 0, { what: "a refusal" });
       assert.equal(ended()[0]!.end!.status, 12, cluster.tails());
       assert.match(cluster.tails(), /migrate/);
       await Promise.all(cluster.programs.map((program) => program?.kill()));
@@ -193,7 +193,6 @@ test("a suspended cluster whose state has another version goes on with a migrati
       await cluster.startAll();
       await waitFor(() => linesOf(output).length === 2 * RECORDS * 0.7, {
         what: "all",
-        deadlineMs: 30_000,
         everyMs: 100,
       });
       await runTammar(["checkpoint", `127.0.0.1:${cluster.place(0).external}`]);
@@ -224,7 +223,7 @@ test("store says in words what is no resilience directory, and what is damaged",
       }
       rmSync(empty, { recursive: true });
       await cluster.startAll();
-      await waitFor(() => linesOf(output).length > 0, { what: "output", deadlineMs: 15_000 });
+      await waitFor(() => linesOf(output).length > 0, { what: "output" });
       await Promise.all(cluster.programs.map((program) => program?.kill()));
       const letters = cluster.files().filter((name) => /dead-letters-/.test(name));
       assert.equal(letters.length, 2);

@@ -46,7 +46,7 @@ for (const [what, damage] of damages) {
         writeFileSync(path, damage(bytes));
         const before = contents(cluster.dir);
         const program = cluster.start(0);
-        assert.equal((await program.exit(10_000)).status, 12, `${path}\n${program.tail()}`);
+        assert.equal((await program.exit()).status, 12, `${path}\n${program.tail()}`);
         assert.ok(program.output.includes("tammar store"), program.tail());
         assert.deepEqual(contents(cluster.dir), before, "nothing is touched");
         const verify = await runTammar(["store", "verify", cluster.dir]);
@@ -67,7 +67,7 @@ test("a folder that a running worker holds is refused with exit 12", async () =>
     const args = cluster.commandLine(0).map((arg) => arg.replace(/(127\.0\.0\.1):\d+$/, "$1:0"));
     args[args.indexOf("--out") + 1] = `127.0.0.1:${cluster.outPort}`;
     const second = cluster.run("second", args);
-    assert.equal((await second.exit(10_000)).status, 12, second.tail());
+    assert.equal((await second.exit()).status, 12, second.tail());
     assert.equal(cluster.program(0).end, null);
   });
 });
@@ -80,9 +80,9 @@ test("leftovers of another application are kept apart and do not stop this one",
       const args = other.commandLine(0);
       args[args.indexOf("--resilience-dir") + 1] = cluster.dir;
       const program = other.run("alerts", args);
-      await program.waitForOutput("INIT PHASE IV", 10_000);
+      await program.waitForOutput("INIT PHASE IV");
       program.signal("SIGTERM");
-      assert.equal((await program.exit(10_000)).status, 0, program.tail());
+      assert.equal((await program.exit()).status, 0, program.tail());
     });
     assert.deepEqual(contents(cluster.dir), before);
   });
@@ -96,7 +96,7 @@ test("leftovers of an edited application of the same name are refused with exit 
     writeFileSync(edited, `${readFileSync(examples.wordCount, "utf8")}\n// edited\n`);
     const args = cluster.commandLine(0).map((arg) => (arg === examples.wordCount ? edited : arg));
     const program = cluster.run("edited", args);
-    assert.equal((await program.exit(10_000)).status, 12, program.tail());
+    assert.equal((await program.exit()).status, 12, program.tail());
     assert.ok(program.output.includes("tammar store"), program.tail());
     const after = contents(cluster.dir);
     after.delete(edited);
@@ -116,7 +116,7 @@ test("tammar store shows, verifies and cleans what killed workers left, and keep
 
     // The initializer runs, so only the other folder may go.
     cluster.start(0);
-    await cluster.program(0).waitForOutput(/waiting for|Recovering/i, 10_000);
+    await cluster.program(0).waitForOutput(/waiting for|Recovering/i);
     const cleaned = await runTammar(["store", "clean", cluster.dir]);
     assert.ok(cleaned.output.includes("worker1"), cleaned.output);
     const names = cluster.files().join("\n");

@@ -37,7 +37,7 @@ test("1 GB is offered to a worker whose sink has stopped: memory stays flat, the
       const sender = await Sender.open(cluster.sourcePort(0, "words"));
       // Warm: buffers and compiled code are there before the baseline is taken.
       for (let index = 0; index < 500; index += 1) await sender.write(piece);
-      await waitFor(() => lines === 500 * 16, { what: "the first lines", deadlineMs: 20_000 });
+      await waitFor(() => lines === 500 * 16, { what: "the first lines" });
       const baseline = program.residentBytes();
       let highest = baseline;
       const watch = setInterval(() => {
@@ -60,7 +60,6 @@ test("1 GB is offered to a worker whose sink has stopped: memory stays flat, the
       await within(offering, 80_000, "1 GB to be taken");
       await waitFor(() => lines === (500 + total) * 16, {
         what: `${(500 + total) * 16} lines`,
-        deadlineMs: 20_000,
         seen: () => `    there are ${lines}`,
       });
       clearInterval(watch);
@@ -69,7 +68,7 @@ test("1 GB is offered to a worker whose sink has stopped: memory stays flat, the
       assert.ok(highestStopped - baseline < growthMax, `${mb(highestStopped - baseline)} more while stopped`);
       assert.ok(highest - baseline < growthMax, `${mb(highest - baseline)} more in all`);
       assert.equal((await cluster.shutdownThrough(0)).status, 0);
-      assert.deepEqual(await cluster.exits(10_000), [0]);
+      assert.deepEqual(await cluster.exits(), [0]);
     },
   );
 });

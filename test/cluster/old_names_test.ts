@@ -68,7 +68,7 @@ test("machida3, external_sender, sender, data_receiver and cluster_shutdown do w
             if (result.status !== 0) return false;
             return (JSON.parse(result.stdout) as { processing_messages: boolean }).processing_messages;
           },
-          { what: "processing_messages", deadlineMs: 20_000, everyMs: 200, seen: () => initializer.tail() },
+          { what: "processing_messages", everyMs: 200, seen: () => initializer.tail() },
         );
         const result = await query(address as string, "cluster-status-query");
         const answer = JSON.parse(result.stdout);
@@ -88,7 +88,7 @@ test("machida3, external_sender, sender, data_receiver and cluster_shutdown do w
       const sender = await Sender.open(ports[3]);
       await sender.send(["a b a"]);
       await sender.close();
-      await sink.waitForLines(3, 5_000);
+      await sink.waitForLines(3);
 
       // The sender of load, with its unusual letters (-h is the host).
       writeFileSync(join(work, "lines.txt"), "c d\ne f\n\ng h\n");
@@ -100,7 +100,7 @@ test("machida3, external_sender, sender, data_receiver and cluster_shutdown do w
         { ...old("sender"), cwd: work },
       );
       assert.equal(giles.status, 0, giles.output);
-      await sink.waitForLines(3 + 12, 5_000);
+      await sink.waitForLines(3 + 12);
 
       const partitions = JSON.parse((await query(external as string, "partition-query")).stdout) as Record<
         string,
@@ -126,22 +126,22 @@ test("machida3, external_sender, sender, data_receiver and cluster_shutdown do w
       await waitFor(
         async () =>
           (await query(external1 as string, "cluster-status-query")).stdout.includes('"processing_messages":true'),
-        { what: "worker1 to be back", deadlineMs: 20_000, everyMs: 200 },
+        { what: "worker1 to be back", everyMs: 200 },
       );
 
       // The end: SIGTERM to all workers at once.
       for (const program of programs) program.signal("SIGTERM");
-      for (const program of programs) assert.equal((await program.exit(10_000)).status, 0, program.tail());
+      for (const program of programs) assert.equal((await program.exit()).status, 0, program.tail());
       assert.deepEqual(sink.cut, []);
 
       // And once more, ended by the old tool, whose caller only looks at its exit status.
       programs.length = 0;
       start("initializer");
       start("worker1");
-      for (const program of programs) await program.waitForOutput("INIT PHASE IV", 15_000);
+      for (const program of programs) await program.waitForOutput("INIT PHASE IV");
       const shutdown = await runTammar([external as string], old("cluster_shutdown"));
       assert.equal(shutdown.status, 0, shutdown.output);
-      for (const program of programs) assert.equal((await program.exit(10_000)).status, 0, program.tail());
+      for (const program of programs) assert.equal((await program.exit()).status, 0, program.tail());
       const nobody = await query(external as string, "cluster-status-query");
       assert.notEqual(nobody.status, 0, "no answer is an error");
       assert.equal(nobody.stdout, "");
@@ -155,10 +155,10 @@ test("machida3, external_sender, sender, data_receiver and cluster_shutdown do w
         old("data_receiver"),
       );
       programs.push(receiver);
-      await receiver.waitForOutput(`Listening on ${out}`, 5_000);
+      await receiver.waitForOutput(`Listening on ${out}`);
       const framed = await Sender.open(ports[8]);
       await framed.send(["first", "second"]);
-      await receiver.waitForOutput("first\nsecond\n", 5_000);
+      await receiver.waitForOutput("first\nsecond\n");
     } catch (error) {
       for (const program of programs) console.log(program.tail());
       throw error;

@@ -31,7 +31,7 @@ for (const option of ["--control", "--data", "--external", "--in"] as const) {
       const server = await holdPort(port);
       try {
         const program = cluster.start(0);
-        const { status } = await program.exit(10_000);
+        const { status } = await program.exit();
         assert.equal(status, 11, program.tail());
         assert.ok(program.output.includes(option), program.tail());
         assert.ok(program.output.includes(`${host}:${port}`), program.tail());
@@ -52,7 +52,7 @@ for (const option of ["--my-control", "--my-data"] as const) {
       const server = await holdPort(port);
       try {
         const program = cluster.start(1);
-        assert.equal((await program.exit(10_000)).status, 11, program.tail());
+        assert.equal((await program.exit()).status, 11, program.tail());
         assert.ok(program.output.includes(option) && program.output.includes(`${host}:${port}`), program.tail());
       } finally {
         server.close();
@@ -84,7 +84,7 @@ async function assertGoesOn(cluster: Cluster): Promise<void> {
   const from = sink.lineCount;
   const sender = await Sender.open(cluster.sourcePort(0, "words"));
   await sender.send(["still", "here"]);
-  await sink.waitForLines(from + 2, 5_000);
+  await sink.waitForLines(from + 2);
   await sender.close();
   for (const program of cluster.programs) assert.equal(program?.end ?? null, null);
 }
@@ -98,9 +98,9 @@ test("a worker with another application is refused with both fingerprints, exit 
     }
     await withCluster(words(2), async (cluster) => {
       cluster.start(0);
-      await cluster.program(0).waitForOutput(/worker|listening|PHASE/i, 5_000);
+      await cluster.program(0).waitForOutput(/worker|listening|PHASE/i);
       const stranger = cluster.run("other application", await newcomer(cluster, "worker1", edited));
-      assert.equal((await stranger.exit(10_000)).status, 13, stranger.tail());
+      assert.equal((await stranger.exit()).status, 13, stranger.tail());
       const shown = /fingerprint differs: ours (\S+), theirs (\S+)/.exec(stranger.output);
       assert.ok(shown, stranger.tail());
       const [, ours, theirs] = shown as unknown as [string, string, string];
@@ -125,7 +125,7 @@ test("a taken name is refused with exit 13 and the cluster goes on", async () =>
     await withCluster(words(2), async (cluster) => {
       await cluster.startAll();
       const stranger = cluster.run("namesake", await newcomer(cluster, "worker1", examples.wordCount, other));
-      assert.equal((await stranger.exit(10_000)).status, 13, stranger.tail());
+      assert.equal((await stranger.exit()).status, 13, stranger.tail());
       assert.ok(stranger.output.includes("worker1"), stranger.tail());
       await assertGoesOn(cluster);
     });
@@ -137,7 +137,7 @@ test("one worker too many is refused with exit 13, leaves no file, and the clust
     await cluster.startAll();
     const before = cluster.files();
     const stranger = cluster.run("one too many", await newcomer(cluster, "worker2", examples.wordCount));
-    assert.equal((await stranger.exit(10_000)).status, 13, stranger.tail());
+    assert.equal((await stranger.exit()).status, 13, stranger.tail());
     assert.ok(stranger.output.includes("worker2"), stranger.tail());
     assert.deepEqual(cluster.files(), before);
     await assertGoesOn(cluster);
@@ -148,7 +148,7 @@ test("a worker named initializer that is not the initializer is refused", async 
   await withCluster(words(2), async (cluster) => {
     cluster.start(0);
     const stranger = cluster.run("not the initializer", await newcomer(cluster, "initializer", examples.wordCount));
-    const { status } = await stranger.exit(10_000);
+    const { status } = await stranger.exit();
     assert.ok(status === 2 || status === 13, `${status}\n${stranger.tail()}`);
     assert.ok(stranger.output.includes("initializer"));
   });
@@ -163,10 +163,10 @@ test("the same application from another folder is the same application", async (
     await withCluster({ ...words(2), sink: { onLine: counts.take } }, async (cluster) => {
       cluster.start(0);
       const program = cluster.run("worker1", await newcomer(cluster, "worker1", copy));
-      await program.waitForOutput("INIT PHASE IV", 15_000);
+      await program.waitForOutput("INIT PHASE IV");
       const sender = await Sender.open(cluster.sourcePort(0, "words"));
       await sender.send(["one", "two"]);
-      await waitFor(() => counts.lineCount === 2, { what: "two lines", deadlineMs: 5_000 });
+      await waitFor(() => counts.lineCount === 2, { what: "two lines" });
       await sender.close();
     });
   });

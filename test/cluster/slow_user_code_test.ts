@@ -47,17 +47,16 @@ test("user code that does not return for eleven seconds is named with its key, a
         for (const sender of senders) await sender.send(words);
       };
       await sendAll();
-      await waitFor(() => sink.lineCount === 2 * words.length, { what: "the first words", deadlineMs: 15_000 });
+      await waitFor(() => sink.lineCount === 2 * words.length, { what: "the first words" });
       await senders[0]!.send([`${slowKey} ${BLOCKED_MS}`]);
-      await cluster.program(0).waitForOutput(/connection to worker1 lost: silent for 5/, 15_000);
+      await cluster.program(0).waitForOutput(/connection to worker1 lost: silent for 5/);
       await sendAll();
-      await cluster.program(1).waitForOutput("(user_code_slow)", 30_000);
+      await cluster.program(1).waitForOutput("(user_code_slow)");
       const told = `words/count: user code took 11\\.\\d s in apply of one record with key "${slowKey}"`;
       assert.match(cluster.program(1).output, new RegExp(told));
       await sendAll();
       await waitFor(() => sink.lineCount === 6 * words.length + 1, {
         what: "everything",
-        deadlineMs: 40_000,
         seen: () => `${sink.lineCount} lines`,
       });
       for (const word of words) {
@@ -76,7 +75,7 @@ test("user code that does not return for eleven seconds is named with its key, a
       assert.doesNotMatch(said, /Starting recovery/, "nobody rolls back");
       const { status, output } = await cluster.shutdownThrough(0);
       assert.equal(status, 0, output);
-      assert.deepEqual(await cluster.exits(20_000), [0, 0]);
+      assert.deepEqual(await cluster.exits(), [0, 0]);
     });
   });
 });

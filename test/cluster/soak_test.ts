@@ -64,7 +64,6 @@ test("Ctrl-C ends a soak with all its processes and files", () =>
     try {
       await waitFor(() => readdirSync(folder, { recursive: true }).some((name) => `${name}`.includes("LOCK")), {
         what: "workers that are at work",
-        deadlineMs: 60_000,
         seen: run.output,
       });
       run.signal("SIGINT");

@@ -77,7 +77,7 @@ class Pair {
         if (this.sink.end?.status === 66) throw new Error(`the sink says: ${this.sink.stderr}`);
         return condition();
       },
-      { what, deadlineMs: 40_000, everyMs: 50, seen: () => this.programs.map((each) => each.tail()).join("\n") },
+      { what, everyMs: 50, seen: () => this.programs.map((each) => each.tail()).join("\n") },
     );
   }
 

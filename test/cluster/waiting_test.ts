@@ -11,7 +11,7 @@ const words = (workers: number) => ({ application: examples.wordCount, workers, 
 test("the initializer says for whom it waits", async () => {
   await withCluster(words(2), async (cluster) => {
     cluster.start(0);
-    await cluster.program(0).waitForOutput("waiting for 1 of 2 workers; have: initializer", 7_000);
+    await cluster.program(0).waitForOutput("waiting for 1 of 2 workers; have: initializer");
     cluster.start(1);
     await cluster.waitReady();
   });
@@ -20,7 +20,7 @@ test("the initializer says for whom it waits", async () => {
 test("a worker that starts before the initializer waits for it and says so", async () => {
   await withCluster(words(2), async (cluster) => {
     cluster.start(1);
-    await cluster.program(1).waitForOutput(/waiting for.*initializer/, 7_000);
+    await cluster.program(1).waitForOutput(/waiting for.*initializer/);
     cluster.start(0);
     await cluster.waitReady();
   });
@@ -31,8 +31,8 @@ test("an absent sink holds Phase III, is named, and is found when it comes", asy
     const sink = sinkOf(cluster);
     await sink.close();
     for (const index of [0, 1]) cluster.start(index);
-    await cluster.program(0).waitForOutput("INIT PHASE II:", 10_000);
-    await cluster.program(0).waitForOutput(new RegExp(`waiting.*${sink.address}|${sink.address}.*wait`, "i"), 8_000);
+    await cluster.program(0).waitForOutput("INIT PHASE II:");
+    await cluster.program(0).waitForOutput(new RegExp(`waiting.*${sink.address}|${sink.address}.*wait`, "i"));
     assert.ok(!cluster.program(0).output.includes(PHASE_III), "Phase III waits for the sink");
     assert.notEqual((await cluster.status(0))?.processing_messages, true);
     await sink.reopen();
@@ -51,7 +51,7 @@ test("a sink that comes and goes ten times is found again each time", async () =
       await sleep(100);
       await sender.send(["again"]);
       await sink.reopen();
-      await waitFor(() => counts.last("again") === round, { what: `again => ${round}`, deadlineMs: 5_000 });
+      await waitFor(() => counts.last("again") === round, { what: `again => ${round}` });
     }
     assert.deepEqual(counts.breaks(), []);
   });
@@ -69,14 +69,13 @@ test("a worker that is frozen is noticed as silent within some seconds, and goes
       1_000,
       () => stop,
     );
-    await waitFor(() => counts.lineCount > 500, { what: "500 lines", deadlineMs: 5_000 });
+    await waitFor(() => counts.lineCount > 500, { what: "500 lines" });
     const frozen = cluster.program(1);
     const from = cluster.program(0).output.length;
     frozen.signal("SIGSTOP");
     try {
       await waitFor(() => /worker1/.test(cluster.program(0).output.slice(from)), {
         what: "the initializer to name worker1",
-        deadlineMs: 7_000,
         seen: () => cluster.program(0).tail(),
       });
     } finally {
@@ -87,13 +86,12 @@ test("a worker that is frozen is noticed as silent within some seconds, and goes
     const sent = await pacing;
     await waitFor(() => counts.lineCount >= sent, {
       what: `${sent} lines`,
-      deadlineMs: 15_000,
       seen: () => `    there are ${counts.lineCount}`,
     });
     assert.deepEqual(counts.breaks(), [], "nothing lost, doubled or out of order");
     assert.equal(counts.lineCount, sent);
     assert.equal((await cluster.shutdownThrough(1)).status, 0);
-    assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+    assert.deepEqual(await cluster.exits(), [0, 0]);
   });
 });
 
@@ -101,7 +99,7 @@ test("logs as JSON: every line is an object with time, level, worker, code and t
   await withCluster({ ...words(2), extra: ["--log-format", "json"] }, async (cluster) => {
     await cluster.startAll();
     assert.equal((await cluster.shutdownThrough(0)).status, 0);
-    assert.deepEqual(await cluster.exits(10_000), [0, 0]);
+    assert.deepEqual(await cluster.exits(), [0, 0]);
     for (const program of cluster.programs) {
       const lines = (program?.output ?? "").split("\n").filter((line) => line !== "");
       assert.ok(lines.length > 4);

@@ -11,7 +11,7 @@ import { type Status, status } from "./external.ts";
 import { freePorts, host } from "./ports.ts";
 import { type Ended, Program, type Result, root, runTammar, type SpawnOptions } from "./process.ts";
 import { Sink, type SinkOptions } from "./sink.ts";
-import { waitFor } from "./wait.ts";
+import { PATIENCE_MS, waitFor } from "./wait.ts";
 
 export const PHASE_IV = "|~~ INIT PHASE IV: Cluster is ready to work! ~~|";
 export const PHASE_III = "|~~ INIT PHASE III: Application is ready to work! ~~|";
@@ -150,11 +150,11 @@ export class Cluster {
   }
 
   /** Until every worker says that it processes messages and knows all the others. */
-  async waitReady(deadlineMs = 20_000): Promise<void> {
+  async waitReady(deadlineMs = PATIENCE_MS): Promise<void> {
     for (const index of this.places.keys()) await this.waitWorkerReady(index, deadlineMs);
   }
 
-  async waitWorkerReady(index: number, deadlineMs = 20_000): Promise<void> {
+  async waitWorkerReady(index: number, deadlineMs = PATIENCE_MS): Promise<void> {
     const place = this.place(index);
     let last: Status | null = null;
     await waitFor(
@@ -181,11 +181,11 @@ export class Cluster {
 
   /** `tammar shutdown` through the worker's external channel. */
   shutdownThrough(index: number): Promise<Result> {
-    return runTammar(["shutdown", `${host}:${this.place(index).external}`], { deadlineMs: 20_000 });
+    return runTammar(["shutdown", `${host}:${this.place(index).external}`]);
   }
 
   /** The exit status of every worker that was started; their last processes. */
-  async exits(deadlineMs: number): Promise<(number | string)[]> {
+  async exits(deadlineMs = PATIENCE_MS): Promise<(number | string)[]> {
     const ended = await Promise.all(this.programs.map((program) => (program as Program).exit(deadlineMs)));
     return ended.map(({ status: code, signal }: Ended) => code ?? signal ?? "unknown");
   }

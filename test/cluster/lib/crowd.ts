@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { host } from "./ports.ts";
 import { Program, root } from "./process.ts";
-import { waitFor } from "./wait.ts";
+import { PATIENCE_MS, waitFor } from "./wait.ts";
 
 /** Connections. */
 export interface CrowdState {
@@ -72,7 +72,7 @@ export class Crowd {
   }
 
   /** Until all have come, and no more than `openMax` of them are still connected. */
-  async waitForRest(openMax: number, deadlineMs: number): Promise<void> {
+  async waitForRest(openMax: number, deadlineMs = PATIENCE_MS): Promise<void> {
     await waitFor(
       () => {
         const { begun, opened, failed, open } = this.state;

@@ -60,4 +60,4 @@ setInterval(() => {
   while (opening < OPENING_MAX && (again ? state.open + opening : state.begun) < wanted) come();
 }, 5);
 setInterval(() => process.stdout.write(`${JSON.stringify(state)}\n`), 100);
-setTimeout(() => process.exit(0), LIFE_MS);
+setTimeout(() => process.exit(), LIFE_MS);

@@ -190,7 +190,7 @@ export class Harness {
           const { status, stdout } = await this.#ask(at, "cluster-status-query");
           return status === 0 && (JSON.parse(stdout) as { processing_messages: boolean }).processing_messages;
         },
-        { what: `${name} to process messages`, deadlineMs: 60_000, everyMs: 200, seen: () => this.tails() },
+        { what: `${name} to process messages`, everyMs: 200, seen: () => this.tails() },
       );
     }
   }

@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { waitFor, within } from "./wait.ts";
+import { PATIENCE_MS, waitFor, within } from "./wait.ts";
 
 export const root = resolve(import.meta.dirname, "../../..");
 /** The compiled binary itself. */
@@ -104,7 +104,7 @@ export class Program {
   }
 
   /** The exit status, when it ends by itself in time. */
-  async exit(deadlineMs: number): Promise<Ended> {
+  async exit(deadlineMs = PATIENCE_MS): Promise<Ended> {
     try {
       return await within(this.ended, deadlineMs, `${this.label} to end`);
     } catch (error) {
@@ -113,7 +113,7 @@ export class Program {
   }
 
   /** Until the output holds `pattern`. Fails at once when the process ends before. */
-  async waitForOutput(pattern: string | RegExp, deadlineMs: number): Promise<void> {
+  async waitForOutput(pattern: string | RegExp, deadlineMs = PATIENCE_MS): Promise<void> {
     const holds = (): boolean =>
       typeof pattern === "string" ? this.output.includes(pattern) : pattern.test(this.output);
     await waitFor(
@@ -157,7 +157,7 @@ export async function runTammar(
   const began = performance.now();
   const program = new Program(`tammar ${args[0] ?? ""}`, args, options);
   try {
-    const { status } = await program.exit(options.deadlineMs ?? 20_000);
+    const { status } = await program.exit(options.deadlineMs ?? PATIENCE_MS);
     const { stdout, stderr, output } = program;
     return { status, stdout, stderr, output, ms: performance.now() - began };
   } finally {

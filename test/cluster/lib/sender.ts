@@ -1,7 +1,7 @@
 /** Sends frames (u32 length, bytes) to a TCP source and waits when the worker stops reading. */
 import { connect, type Socket } from "node:net";
 import { host } from "./ports.ts";
-import { sleep, waitFor, within } from "./wait.ts";
+import { PATIENCE_MS, sleep, waitFor, within } from "./wait.ts";
 
 export function frame(payload: string | Uint8Array): Buffer {
   const body = Buffer.from(payload as string);
@@ -30,7 +30,7 @@ export class Sender {
   }
 
   /** Tries again until the deadline: a source listens from Phase II on. */
-  static async open(port: number, deadlineMs = 10_000): Promise<Sender> {
+  static async open(port: number, deadlineMs = PATIENCE_MS): Promise<Sender> {
     const attempt = (): Promise<Socket | null> =>
       new Promise((done) => {
         const socket = connect({ host, port, noDelay: true });
@@ -41,7 +41,7 @@ export class Sender {
   }
 
   /** Resolves when the socket has room again, so that at most one piece is in memory. */
-  async write(bytes: Uint8Array, deadlineMs = 60_000): Promise<void> {
+  async write(bytes: Uint8Array, deadlineMs = PATIENCE_MS): Promise<void> {
     if (this.lost !== null) throw new Error(`the source connection is gone: ${this.lost}`);
     this.sentBytes += bytes.length;
     if (this.socket.write(bytes)) return;

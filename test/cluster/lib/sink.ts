@@ -1,7 +1,7 @@
 /** Stands where the sink of a test cluster is: takes lines, and can stop reading, go away and come back. */
 import { createServer, type Server, type Socket } from "node:net";
 import { freePorts, host } from "./ports.ts";
-import { waitFor } from "./wait.ts";
+import { PATIENCE_MS, waitFor } from "./wait.ts";
 
 interface SinkConnection {
   readonly socket: Socket;
@@ -82,7 +82,7 @@ export class Sink {
     if (server !== null) await new Promise((done) => server.close(done));
   }
 
-  async waitForLines(count: number, deadlineMs: number): Promise<void> {
+  async waitForLines(count: number, deadlineMs = PATIENCE_MS): Promise<void> {
     await waitFor(() => this.lineCount >= count, {
       what: `${count} lines at the sink`,
       deadlineMs,
@@ -91,7 +91,7 @@ export class Sink {
   }
 
   /** Until every connection has ended: what the kernel still held has been read. */
-  async waitForEnds(deadlineMs: number): Promise<void> {
+  async waitForEnds(deadlineMs = PATIENCE_MS): Promise<void> {
     await waitFor(() => this.#open.size === 0, { what: "all connections at the sink to end", deadlineMs });
   }
 

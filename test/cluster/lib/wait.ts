@@ -1,9 +1,16 @@
 /** Waiting for a condition, with a deadline and a sentence to say when it passes. */
 
+/**
+ * How long is waited for anything at all, unless it takes long by itself. That is no promise of the product: what is fast on a
+ * machine of one's own takes ten times as long where others use the processors too, and must not fail there.
+ */
+export const PATIENCE_MS = 60_000;
+
 export interface WaitOptions {
   /** What is waited for, for the message: `Phase IV at worker1`. */
   readonly what: string;
-  readonly deadlineMs: number;
+  /** `PATIENCE_MS` by default. */
+  readonly deadlineMs?: number;
   /** Between two looks. 20 ms by default. */
   readonly everyMs?: number;
   /** Added to the message: what was seen instead. */
@@ -19,13 +26,14 @@ export async function waitFor<T>(
   look: () => T | false | null | undefined | Promise<T | false | null | undefined>,
   options: WaitOptions,
 ): Promise<T> {
-  const end = performance.now() + options.deadlineMs;
+  const deadlineMs = options.deadlineMs ?? PATIENCE_MS;
+  const end = performance.now() + deadlineMs;
   for (;;) {
     const value = await look();
     if (value !== false && value !== null && value !== undefined) return value;
     if (performance.now() > end) {
       const seen = options.seen === undefined ? "" : `\n${options.seen()}`;
-      throw new Error(`waited ${options.deadlineMs} ms for ${options.what}${seen}`);
+      throw new Error(`waited ${deadlineMs} ms for ${options.what}${seen}`);
     }
     await sleep(options.everyMs ?? 20);
   }

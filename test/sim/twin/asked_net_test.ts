@@ -65,7 +65,7 @@ test("an accept that fails is told to the listener, the dialler finds its connec
     ["other"],
   );
   const second = await net.connect(listener.address, CONNECTING);
-  await waitFor(() => accepted.length === 1, { what: "the second to be accepted", deadlineMs: 5_000 });
+  await waitFor(() => accepted.length === 1, { what: "the second to be accepted" });
   for (const conn of [second, ...accepted]) conn.abort();
   listener.close();
 });
@@ -75,7 +75,7 @@ for (const kind of ["read", "write"] as const) {
     const { net, asked, listening, accepted } = failingOnce(kind);
     const listener = await net.listen(listening);
     const conn = await asked.connect(listener.address, CONNECTING);
-    await waitFor(() => accepted.length === 1, { what: "it to be accepted", deadlineMs: 5_000 });
+    await waitFor(() => accepted.length === 1, { what: "it to be accepted" });
     const peer = accepted[0]!;
     const reading = conn.read();
     if (kind === "read") await peer.write(new Uint8Array(3));

@@ -58,23 +58,23 @@ test("a failpoint kills or stops the build for tests at its point, and the relea
     const run = (command: string, action: string): Program =>
       alone(command, { [FAILPOINT_VARIABLE]: `start.control_listening#1=${action}` });
     const killed = run(TEST_BUILD, "kill");
-    assert.deepEqual(await killed.exit(10_000), { status: null, signal: "SIGKILL" });
+    assert.deepEqual(await killed.exit(), { status: null, signal: "SIGKILL" });
 
     const stopped = run(TEST_BUILD, "stop");
     try {
       const isStopped = () =>
         stopped.pid > 0 && /^State:\s+T/m.test(readFileSync(`/proc/${stopped.pid}/status`, "utf8"));
-      await waitFor(isStopped, { what: "the process to be stopped", deadlineMs: 10_000, seen: () => stopped.tail() });
+      await waitFor(isStopped, { what: "the process to be stopped", seen: () => stopped.tail() });
       assert.ok(!stopped.output.includes("control: listening"), "it has not come further");
       stopped.signal("SIGCONT");
-      await stopped.waitForOutput("data channel: listening", 10_000);
+      await stopped.waitForOutput("data channel: listening");
     } finally {
       await stopped.kill();
     }
 
     const release = run(binary, "kill");
     try {
-      await release.waitForOutput("data channel: listening", 10_000);
+      await release.waitForOutput("data channel: listening");
       assert.equal(release.end, null);
     } finally {
       await release.kill();
@@ -98,7 +98,7 @@ test("the build for tests asks about its calls to disk and network, and the rele
     const env = { [TWIN_VARIABLE]: JSON.stringify(settings) };
     const asking = alone(TEST_BUILD, env);
     try {
-      await asking.waitForOutput('{"kind":"disk"', 10_000);
+      await asking.waitForOutput('{"kind":"disk"');
       // Without an answer.
       assert.ok(!asking.output.includes("listening"), "it waits for the answer");
     } finally {
@@ -106,7 +106,7 @@ test("the build for tests asks about its calls to disk and network, and the rele
     }
     const release = alone(binary, env);
     try {
-      await release.waitForOutput("data channel: listening", 10_000);
+      await release.waitForOutput("data channel: listening");
       assert.ok(!release.output.includes(REPORT_PREFIX), "it asks nothing");
     } finally {
       await release.kill();

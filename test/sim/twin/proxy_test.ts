@@ -42,7 +42,7 @@ async function withProxy(
   const connect = async () => {
     const before = accepted.length;
     const client = await dial({ host: "b", port: PORT }, { timeoutMs: 5_000 });
-    await waitFor(() => accepted.length > before, { what: "the connection to be accepted", deadlineMs: 5_000 });
+    await waitFor(() => accepted.length > before, { what: "the connection to be accepted" });
     return { client, server: accepted[before]! };
   };
   try {
