@@ -443,7 +443,7 @@ test("over real sockets", async () => {
   });
   const running = client.run();
   const until = async (condition: () => boolean) => {
-    for (let i = 0; i < 1_000 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (let i = 0; i < 12_000 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.ok(condition());
   };
   await until(() => values.length >= 100);

@@ -295,7 +295,7 @@ test("a damaged compressed file is refused with the place", async () => {
 });
 
 // Decompressing takes real time: the virtual world is asked again until it has happened.
-async function untilSettled({ world }: Place, condition: () => boolean, rounds = 2_000): Promise<void> {
+async function untilSettled({ world }: Place, condition: () => boolean, rounds = 20_000): Promise<void> {
   for (let round = 0; round < rounds && !condition(); round++) {
     await world.runFor(1);
     await new Promise((resolve) => setTimeout(resolve, 1));
