@@ -159,7 +159,7 @@ async function runTestFile(
     runner === "bun"
       ? await run(
           bun,
-          ["test", `./${path}`, "--timeout=120000", "--reporter=junit", `--reporter-outfile=${report}`],
+          ["test", `./${path}`, "--timeout=300000", "--reporter=junit", `--reporter-outfile=${report}`],
           limitMs,
           options,
         )

@@ -10,7 +10,7 @@ import { WORDS_MODULE, writeFiles } from "./run_main.ts";
 const root = resolve(import.meta.dirname, "../..");
 
 function start(command: string, args: readonly string[], cwd: string) {
-  return spawnSync(command, args, { cwd, encoding: "utf8", env: { ...process.env, NO_COLOR: "1" }, timeout: 60_000 });
+  return spawnSync(command, args, { cwd, encoding: "utf8", env: { ...process.env, NO_COLOR: "1" }, timeout: 300_000 });
 }
 
 /** A project of a user's: the library in its node_modules, an application, and the entry of two lines. */

@@ -108,7 +108,7 @@ function checkNumbers(lines: readonly string[]): void {
 }
 
 test("worker and sink are killed again and again: what counts is every number once, in order", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await withPair(["--checkpoint-interval", "100ms"], async (pair) => {
     pair.startSink();

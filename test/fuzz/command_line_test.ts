@@ -87,7 +87,7 @@ function argumentsOf(bytes: Uint8Array): string[] {
 
 const isTammarError = (error: unknown) => error instanceof TammarError;
 
-test("fuzz: a worker's command line is taken, or refused in words", { timeout: 120_000 }, async () => {
+test("fuzz: a worker's command line is taken, or refused in words", { timeout: 300_000 }, async () => {
   const specs = [
     ...WORKER_OPTIONS,
     ...LATER_OPTIONS,
@@ -128,7 +128,7 @@ test("fuzz: a worker's command line is taken, or refused in words", { timeout: 1
   });
 });
 
-test("fuzz: a tool's command line does what it says, or is refused in words", { timeout: 120_000 }, async () => {
+test("fuzz: a tool's command line does what it says, or is refused in words", { timeout: 300_000 }, async () => {
   const tools = COMMANDS.filter(({ name }) => name !== "worker");
   await fuzz({
     name: "tool command line",
@@ -164,7 +164,7 @@ const JSON_PIECES = [
   "__proto__",
 ];
 
-test("fuzz: a scenario file is taken, or refused with the field that is wrong", { timeout: 120_000 }, async () => {
+test("fuzz: a scenario file is taken, or refused with the field that is wrong", { timeout: 300_000 }, async () => {
   const scenarios = Array.from({ length: 40 }, (_, i) => generateScenario(BigInt(i)));
   await fuzz({
     name: "scenario",

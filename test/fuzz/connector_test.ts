@@ -76,7 +76,7 @@ function transactionBytes(message: TransactionMessage): Uint8Array {
   return frame.body.slice();
 }
 
-test("fuzz: a connector frame means something and comes back, or is refused", { timeout: 120_000 }, async () => {
+test("fuzz: a connector frame means something and comes back, or is refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "connector",
     make: (chance) => frameBytes(someFrame(chance)),
@@ -89,7 +89,7 @@ test("fuzz: a connector frame means something and comes back, or is refused", { 
 });
 
 test("fuzz: a two-phase-commit message means something and comes back, or is refused", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await fuzz({
     name: "two-phase commit",
@@ -102,7 +102,7 @@ test("fuzz: a two-phase-commit message means something and comes back, or is ref
   });
 });
 
-test("fuzz: what is said about streams between workers comes back, or is refused", { timeout: 120_000 }, () => {
+test("fuzz: what is said about streams between workers comes back, or is refused", { timeout: 300_000 }, () => {
   const covered = (chance: Chance) => chance.pick([-1n, 0n, 1n, 2n ** 64n - 2n]);
   fuzz({
     name: "stream claims",
@@ -161,7 +161,7 @@ function saidToASource(chance: Chance): ConnectorFrame {
   ])();
 }
 
-test("fuzz: two clients of a source say what they like, each record counts once", { timeout: 120_000 }, async () => {
+test("fuzz: two clients of a source say what they like, each record counts once", { timeout: 300_000 }, async () => {
   const ofBench = (chance: Chance) => new SourceBench({ checkpoints: chance.below(2) === 0, credits: 3, refill: 1 });
   await fuzz({
     name: "connector source",

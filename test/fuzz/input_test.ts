@@ -28,7 +28,7 @@ async function contentOf(bytes: Uint8Array): Promise<Uint8Array> {
   }
 }
 
-test("fuzz: compressed input is decompressed, or refused in words", { timeout: 120_000 }, async () => {
+test("fuzz: compressed input is decompressed, or refused in words", { timeout: 300_000 }, async () => {
   const contents = ["", "a\n", "hello\n".repeat(100), "x".repeat(70_000)].map((text) => Buffer.from(text));
   const packed = contents.map((content) => new Uint8Array(gzipSync(content)));
   await fuzz({
@@ -85,7 +85,7 @@ for (const [name, framing] of [
   ["lines", lines],
   ["framed records", framed.u16],
 ] as const) {
-  test(`fuzz: ${name} of a file are the same however it is read`, { timeout: 120_000 }, async () => {
+  test(`fuzz: ${name} of a file are the same however it is read`, { timeout: 300_000 }, async () => {
     await fuzz({
       name,
       make: (chance) => joined(...chance.some(8, () => (name === "lines" ? someLine(chance) : someFrame(chance)))),

@@ -121,7 +121,7 @@ function readLink(stream: Uint8Array, closesAt: number, cut: ((take: (piece: Uin
   return [...taken.said, ended];
 }
 
-test("fuzz: the frames of a link are the same however the stream is cut", { timeout: 120_000 }, async () => {
+test("fuzz: the frames of a link are the same however the stream is cut", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "link frames",
     make: (chance) => joined(...chance.some(6, () => linkFrame(chance))),
@@ -216,7 +216,7 @@ function someMessage(chance: Chance): ControlMessage {
   ])();
 }
 
-test("fuzz: a control message means something and comes back, or is refused", { timeout: 120_000 }, async () => {
+test("fuzz: a control message means something and comes back, or is refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "control message",
     make: (chance) => encodeControlMessage(someMessage(chance)),

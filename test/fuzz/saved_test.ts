@@ -51,7 +51,7 @@ function sealed(bytes: Uint8Array, checksumAt: number, headerBytes: number, chan
   return copy;
 }
 
-test("fuzz: the saved cluster is read as it was written, or said to be damaged", { timeout: 120_000 }, async () => {
+test("fuzz: the saved cluster is read as it was written, or said to be damaged", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "saved cluster",
     make: (chance) => {
@@ -87,7 +87,7 @@ test("fuzz: the saved cluster is read as it was written, or said to be damaged",
   });
 });
 
-test("fuzz: the decision file is read as it was written, or said to be damaged", { timeout: 120_000 }, async () => {
+test("fuzz: the decision file is read as it was written, or said to be damaged", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "decision file",
     make: () => encodeDecision(ID),
@@ -117,7 +117,7 @@ function someHeader(chance: Chance) {
 }
 
 test("fuzz: the header of a segment is read as it was written, or said to be damaged", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await fuzz({
     name: "segment header",
@@ -167,7 +167,7 @@ function isWritten({ epoch, wallMs, base }: { epoch: number; wallMs: number; bas
   return epoch >= 1 && epoch <= 3 && wallMs === 1000 * epoch && base === 1;
 }
 
-test("fuzz: a segment gives the epochs that were written, or fewer, or is refused", { timeout: 120_000 }, async () => {
+test("fuzz: a segment gives the epochs that were written, or fewer, or is refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "segment",
     make: (chance) => {
@@ -217,7 +217,7 @@ function marks(length: number): Uint8Array {
   return bytes;
 }
 
-test("fuzz: the records of a segment mean something, or are refused", { timeout: 120_000 }, async () => {
+test("fuzz: the records of a segment mean something, or are refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "records of a segment",
     make: (chance) => {
@@ -264,7 +264,7 @@ test("fuzz: the records of a segment mean something, or are refused", { timeout:
   });
 });
 
-test("fuzz: positions in a checkpoint are read, or refused", { timeout: 120_000 }, async () => {
+test("fuzz: positions in a checkpoint are read, or refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "positions",
     make: (chance) => {
@@ -307,7 +307,7 @@ test("fuzz: positions in a checkpoint are read, or refused", { timeout: 120_000 
   });
 });
 
-test("fuzz: a dead letter is read as it was written, or said to be none", { timeout: 120_000 }, async () => {
+test("fuzz: a dead letter is read as it was written, or said to be none", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "dead letter",
     make: (chance) => {
@@ -357,7 +357,7 @@ const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const encoded = (string: string) => new TextEncoder().encode(string);
 
 test("fuzz: names of files and folders, and the text of a lock, mean what they say or nothing", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await fuzz({
     name: "names",

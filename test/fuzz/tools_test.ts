@@ -63,7 +63,7 @@ function assertHarmless(text: string, what: string): void {
   for (const line of text.split("\n")) assert.equal(printable(line, 1 << 30), line, `${what} is no plain text`);
 }
 
-test("fuzz: what a worker answers is printed, or refused in words", { timeout: 120_000 }, async () => {
+test("fuzz: what a worker answers is printed, or refused in words", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "answers",
     make: (chance) => {
@@ -134,7 +134,7 @@ const LISTENERS: readonly (readonly [tool: string, ...args: string[]])[] = [
 ];
 
 test("fuzz: what workers send to a hub or a sink is printed, or said to mean nothing", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await fuzz({
     name: "listeners",

@@ -28,7 +28,7 @@ const LARGE_BATCHES: readonly (readonly unknown[])[] = [
   Array.from({ length: 100_000 }, (_, i) => (i % 2 === 0 ? BigInt(i) ** 8n : i)),
 ];
 
-test("fuzz: frames come out the same however the stream is cut", { timeout: 120_000 }, async () => {
+test("fuzz: frames come out the same however the stream is cut", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "frames",
     make: (chance) => {
@@ -60,7 +60,7 @@ test("fuzz: frames come out the same however the stream is cut", { timeout: 120_
   });
 });
 
-test("fuzz: the external channel answers every frame with a message or a fault", { timeout: 120_000 }, async () => {
+test("fuzz: the external channel answers every frame with a message or a fault", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "external",
     make: (chance) => {
@@ -87,7 +87,7 @@ test("fuzz: the external channel answers every frame with a message or a fault",
   });
 });
 
-test("fuzz: the metrics channel makes a message or a fault of every frame", { timeout: 120_000 }, async () => {
+test("fuzz: the metrics channel makes a message or a fault of every frame", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "metrics",
     make: (chance) => {
@@ -125,7 +125,7 @@ test("fuzz: the metrics channel makes a message or a fault of every frame", { ti
   });
 });
 
-test("fuzz: CBOR is refused, or means the same when written again", { timeout: 120_000 }, async () => {
+test("fuzz: CBOR is refused, or means the same when written again", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "cbor",
     make: (chance) => encodeCbor(plain(chance, 5)),
@@ -139,7 +139,7 @@ test("fuzz: CBOR is refused, or means the same when written again", { timeout: 1
   });
 });
 
-test("fuzz: a handshake is refused, or means the same when written again", { timeout: 120_000 }, async () => {
+test("fuzz: a handshake is refused, or means the same when written again", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "hello",
     make: (chance) => {
@@ -184,7 +184,7 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
-test("fuzz: a block of values is refused, or decodes to values that can be carried", { timeout: 120_000 }, async () => {
+test("fuzz: a block of values is refused, or decodes to values that can be carried", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "values",
     make: (chance) => {
@@ -222,7 +222,7 @@ test("fuzz: a block of values is refused, or decodes to values that can be carri
   });
 });
 
-test("fuzz: a data batch is refused, or comes out whole", { timeout: 120_000 }, async () => {
+test("fuzz: a data batch is refused, or comes out whole", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "data batch",
     make: (chance) => {
@@ -266,7 +266,7 @@ test("fuzz: a data batch is refused, or comes out whole", { timeout: 120_000 }, 
   });
 });
 
-test("fuzz: a batch of dead letters is read as it was written, or refused", { timeout: 120_000 }, async () => {
+test("fuzz: a batch of dead letters is read as it was written, or refused", { timeout: 300_000 }, async () => {
   await fuzz({
     name: "batch of dead letters",
     make: (chance) =>

@@ -14,7 +14,7 @@ const RUN = "Deno" in globalThis ? ["run", "-A", "--no-check", MAIN] : [MAIN];
 function sim(folder: string, ...args: readonly string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [...RUN, "--called-from", folder, ...args], {
     encoding: "utf8",
-    timeout: 100_000,
+    timeout: 300_000,
   });
   return { status, stdout, stderr, last: stdout.trimEnd().split("\n").at(-1)! };
 }

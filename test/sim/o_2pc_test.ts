@@ -104,7 +104,7 @@ test("O-2PC sees a recovery to before what was committed, a vote without a decis
   assert.match(refused.join("\n"), /w1 breaks the sink's protocol: a gap/);
 });
 
-test("a run in which everybody dies ends with every record committed once", { timeout: 60_000 }, async () => {
+test("a run in which everybody dies ends with every record committed once", { timeout: 300_000 }, async () => {
   const { observation, violations } = await execute(TWO_PHASE);
   assert.deepEqual(violations, []);
   const decisions = observation.transactions.flatMap(({ entry }) => (entry.event === "phase2" ? [entry.decision] : []));
@@ -112,7 +112,7 @@ test("a run in which everybody dies ends with every record committed once", { ti
   assert.equal(observation.lineCount, 3 * TWO_PHASE.messages);
 });
 
-test("a byte that is committed and should not be is seen while the run is on", { timeout: 60_000 }, async () => {
+test("a byte that is committed and should not be is seen while the run is on", { timeout: 300_000 }, async () => {
   // As if a record had been put out twice: what is visible is looked at through a glass that doubles a line.
   const { observation } = await execute({ ...TWO_PHASE, faults: [], messages: 50, limitMs: 1_000 });
   const { oSeq } = await import("../../src/simulation/oracles/o_seq.ts");

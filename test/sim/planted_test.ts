@@ -34,7 +34,7 @@ test("a planted bug whose old lines are not there exactly once says so", () => {
 });
 
 for (const bug of readBugs()) {
-  test(`planted bug ${bug.name} applies to ${bug.file}`, { timeout: 60_000 }, async () => {
+  test(`planted bug ${bug.name} applies to ${bug.file}`, { timeout: 300_000 }, async () => {
     applyBug(bug, readFileSync(root + bug.file, "utf8"));
     if (bug.look.startsWith("test/")) assert.ok(existsSync(root + bug.look), `there is no ${bug.look}`);
     const scenario = scenarioFile(bug);
@@ -44,7 +44,7 @@ for (const bug of readBugs()) {
 }
 
 test("the canary fails for no seed without its bug, and is meant to fail for about one in a hundred with it", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   assert.deepEqual((await runCanary()).failed, []);
   const share = canarySeeds().filter(mustFail).length / canarySeeds().length;

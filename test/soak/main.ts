@@ -211,7 +211,7 @@ async function soak(): Promise<boolean> {
   const wrong = [...expected].filter(([account, balance]) => found.balances.get(account) !== balance).length;
   const isExact = found.total === total && wrong === 0 && found.balances.size === expected.size;
   const stopped = (await made.shutdownThrough(1)).status;
-  const statuses = await made.exits(15_000);
+  const statuses = await made.exits();
   const left = made.files();
   const isClean = stopped === 0 && statuses.every((status) => status === 0) && left.length === 0;
 

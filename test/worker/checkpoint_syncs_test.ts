@@ -139,7 +139,7 @@ for (const [what, rotation] of [
 }
 
 test("so it is on a real disk, and in the first checkpoint of a process that was started again", {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async () => {
   await withFolder(async (folder) => {
     for (const _ of ["first start", "second start"]) {

@@ -114,7 +114,7 @@ function check(sink: VirtualTwoPhaseSink, names: readonly string[], seed: number
 }
 
 test("each record is committed once, in order, whichever worker or sink dies or loses power when", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   for (let seed = 1; seed <= 8; seed++) {
     const workers = 1 + (seed % 3);
@@ -158,7 +158,7 @@ test("each record is committed once, in order, whichever worker or sink dies or 
   }
 });
 
-test("a stop commits all output, and leaves no transaction open", { timeout: 60_000 }, async () => {
+test("a stop commits all output, and leaves no transaction open", { timeout: 300_000 }, async () => {
   for (let seed = 1; seed <= 6; seed++) {
     const workers = 1 + (seed % 3);
     const made = cluster(seed, workers, counted(), 50);

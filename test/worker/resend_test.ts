@@ -139,7 +139,7 @@ async function ended(made: VirtualCluster, tool: Resending): Promise<void> {
 }
 
 test("what each kind of operator refused goes in again there, once; a second run sends nothing", {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async () => {
   for (const workers of [1, 3]) {
     const refusing = new Refusing();

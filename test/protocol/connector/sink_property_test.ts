@@ -76,7 +76,7 @@ function apply(world: SinkWorld, each: Step): void {
 }
 
 test("a sink commits the output of the complete checkpoints, in order, and nothing else, whatever is cut or dies", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, () => {
   let committed = 0;
   let rollBacks = 0;

@@ -75,7 +75,7 @@ function apply(world: SourceWorld, each: Step): void {
 }
 
 test("a connector source takes each record in once, whatever is cut, restarted or rolled back", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, () => {
   fc.assert(
     fc.property(
