@@ -12,6 +12,7 @@
  *       epoch. This holds for one that a recovery goes back to as well: what it has is in, what it does not have is not.
  *   L3. Where the word of the owner is missing, as its death may have it, that is said: nobody knows.
  *   L4. One batch is under way at a time, a few wait; a letter that can't go in for a while is given up. A stop takes none.
+ *   L5. An owner is sent as much as leaves room for everything else that it must hear, and the next when it has dealt with that.
  */
 import { ProtocolError } from "../base/errors.ts";
 import type { Epoch, Generation, WorkerName } from "../base/ids.ts";
@@ -41,6 +42,8 @@ export interface ResendOptions {
   readonly turn: (run: () => void) => void;
   readonly generation: () => Generation;
   readonly send: (to: WorkerName, message: ControlMessage) => void;
+  /** What may wait for another worker; beyond it messages are dropped, these and all others. */
+  readonly queueBytes: number;
   /** Does the cluster work, as far as this worker knows? In words why not. */
   readonly hindrance: () => string | null;
   readonly dataflow: {
@@ -72,6 +75,10 @@ const BATCH_MS: Millis = 120_000;
 /** When a checkpoint has failed. */
 const ASK_AGAIN_MS: Millis = 1_000;
 const WHY_LENGTH_MAX = 500;
+/** Of `queueBytes`, for one portion. */
+const PORTION_SHARE = 1 / 8;
+/** Of a letter, around what it holds. */
+const LETTER_BYTES = 256;
 
 type Fate =
   /** On its way to its owner. */
@@ -93,10 +100,14 @@ interface Batch {
   asked: boolean;
 }
 
-/** What one owner was sent: indexes of letters, in order, and how many of them it has dealt with. */
+/** What one owner is sent, portion by portion (L5): letters and their indexes, in order, and how many of them it has dealt with. */
 interface Sent {
+  readonly letters: readonly ResentLetter[];
   readonly indexes: readonly number[];
   done: number;
+  /** The portion that is on its way. */
+  from: number;
+  until: number;
 }
 
 interface Job {
@@ -179,8 +190,9 @@ export class Resend {
       // This worker says at once what it takes in; and a checkpoint that was there when another was sent it can't have it.
       const isKnown = owner === this.#options.name || epoch <= batch.completeBefore;
       const lost = `worker ${owner} had not said whether it had taken it in when the cluster went back to checkpoint ${epoch}`;
-      for (const index of sent.indexes.slice(sent.done)) {
-        batch.fates[index] = isKnown ? { kind: "left", why: back } : { kind: "unsure", why: lost };
+      for (let i = sent.done; i < sent.indexes.length; i++) {
+        const isHere = isKnown || i >= sent.until;
+        batch.fates[sent.indexes[i]!] = isHere ? { kind: "left", why: back } : { kind: "unsure", why: lost };
       }
     }
     batch.sent.clear();
@@ -221,7 +233,7 @@ export class Resend {
   }
 
   #begin(letters: readonly ResentLetter[], answer: (outcome: ResendOutcome) => void): void {
-    const { clock, turn, name, generation, send, checkpoints } = this.#options;
+    const { clock, turn, checkpoints } = this.#options;
     const request = ++this.#requests;
     const giveUp = () => this.#giveUp(batch, `no checkpoint had it within ${BATCH_MS / 1000} s`);
     const cancel = clock.startTimer(BATCH_MS, () => turn(giveUp));
@@ -235,16 +247,33 @@ export class Resend {
       if (indexes === undefined) owners.set(owner.worker, [index]);
       else indexes.push(index);
     }
-    const sent = new Map([...owners].map(([owner, indexes]) => [owner, { indexes, done: 0 }]));
+    const sent = new Map<WorkerName, Sent>();
+    for (const [owner, indexes] of owners) {
+      const theirs = indexes.map((index) => letters[index]!);
+      sent.set(owner, { letters: theirs, indexes, done: 0, from: 0, until: 0 });
+    }
     const completeBefore = checkpoints?.lastComplete ?? 0;
     const batch: Batch = { request, fates, sent, completeBefore, cancel, answer, asked: false };
     this.#batch = batch;
-    for (const [owner, indexes] of owners) {
-      const theirs = indexes.map((index) => letters[index]!);
-      if (owner === name) this.#queue(name, request, theirs);
-      else send(owner, { kind: "letters", generation: generation(), request, letters: encodeResentLetters(theirs) });
-    }
+    for (const [owner, theirs] of sent) this.#sendPortion(batch, owner, theirs);
     this.#answerIfDone(batch);
+  }
+
+  /** L5. */
+  #sendPortion({ request }: Batch, owner: WorkerName, sent: Sent): void {
+    const { name, generation, send, queueBytes } = this.#options;
+    const { letters } = sent;
+    sent.from = sent.done;
+    let until = sent.from + 1;
+    if (owner === name) until = letters.length;
+    for (let bytes = sizeOf(letters[sent.from]!); until < letters.length; until++) {
+      bytes += sizeOf(letters[until]!);
+      if (bytes > queueBytes * PORTION_SHARE) break;
+    }
+    sent.until = until;
+    const portion = letters.slice(sent.from, until);
+    if (owner === name) this.#queue(name, request, portion);
+    else send(owner, { kind: "letters", generation: generation(), request, letters: encodeResentLetters(portion) });
   }
 
   #ownerOf(letter: ResentLetter): { kind: "worker"; worker: WorkerName } | { kind: "none"; why: string } {
@@ -261,11 +290,12 @@ export class Resend {
     const sent = batch?.sent.get(from);
     if (batch === null || batch.request !== request || sent === undefined) return;
     const whys = new Map(refused.map(({ index, why }) => [index, why]));
-    for (let i = 0; i < count && sent.done < sent.indexes.length; i++) {
-      const why = whys.get(sent.done);
+    for (let i = 0; i < count && sent.done < sent.until; i++) {
+      const why = whys.get(sent.done - sent.from);
       batch.fates[sent.indexes[sent.done++]!] = why === undefined ? { kind: "in", cut } : { kind: "left", why };
     }
     if (sent.done === sent.indexes.length) batch.sent.delete(from);
+    else if (sent.done === sent.until) this.#sendPortion(batch, from, sent);
     const { checkpoints } = this.#options;
     // A checkpoint that was cut behind it may exist already.
     if (checkpoints !== null) save(batch, checkpoints.lastComplete);
@@ -373,6 +403,11 @@ function save(batch: Batch, epoch: Epoch): void {
   batch.fates.forEach((fate, index) => {
     if (fate.kind === "in" && fate.cut < epoch) batch.fates[index] = { kind: "saved", epoch };
   });
+}
+
+function sizeOf({ bytes, head, value, key, stage }: ResentLetter): number {
+  const held = (bytes?.length ?? 0) + (head?.length ?? 0) + (value?.length ?? 0);
+  return held + 3 * ((key?.length ?? 0) + stage.length) + LETTER_BYTES;
 }
 
 function refuseAll({ letters }: ResendBatch, why: string): ResendOutcome {

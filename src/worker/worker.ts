@@ -446,6 +446,7 @@ export class Worker {
       turn: (run) => this.#turn(run),
       generation: () => this.#cluster!.generation,
       send: (to, message) => this.#cluster!.send(to, message),
+      queueBytes: this.#config.limits.linkUnackedBytes,
       hindrance: () => (this.#cluster!.membership.phase < 4 ? NOT_YET : null),
       dataflow: {
         get ending() {

@@ -74,7 +74,7 @@ class Scene {
   };
   readonly desk: Resend;
 
-  constructor() {
+  constructor(queueBytes = 1 << 20) {
     const { clock } = this.world.host("a").startProcess(() => {}).runtime;
     const scene = this;
     this.desk = new Resend({
@@ -83,6 +83,7 @@ class Scene {
       turn: (run) => run(),
       generation: () => 2,
       send: (to, message) => this.sent.push([to, message as LettersMessage]),
+      queueBytes,
       hindrance: () => null,
       dataflow: {
         get ending() {
@@ -161,6 +162,27 @@ test("letters go to the owners of their keys, and what an owner has not said bef
   const back = other.send([letter({ key: keyOf(1) })]);
   other.desk.recovered(3);
   assert.deepEqual(back.answer.left[0]?.letters, [0]);
+});
+
+test("an owner is sent as much as leaves room for other messages, and the next when it has dealt with that", () => {
+  const scene = new Scene(8 * 1_000);
+  const found = scene.send(Array.from({ length: 8 }, () => letter({ key: keyOf(1) })));
+  const portions = () =>
+    scene.sent.map(([, message]) => decodeResentLetters((message as { letters: Uint8Array }).letters).length);
+  assert.deepEqual(portions(), [3]);
+  scene.told(2, 4);
+  assert.deepEqual(portions(), [3]);
+  scene.told(1, 4, [{ index: 2, why: "not now" }]);
+  assert.deepEqual(portions(), [3, 3]);
+  scene.told(1, 5, [{ index: 0, why: "not now either" }]);
+  // What was not sent yet is not in; of what was sent and not answered nobody knows.
+  scene.desk.recovered(5);
+  assert.deepEqual(found.answer.taken, [0, 1]);
+  assert.deepEqual(
+    found.answer.left.map(({ letters }) => letters),
+    [[2], [3], [6, 7]],
+  );
+  assert.deepEqual(found.answer.unsure[0]?.letters, [4, 5]);
 });
 
 test("as an owner it tells how far it is, with its last cut, and drops what a rollback overtakes", () => {
