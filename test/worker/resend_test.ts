@@ -1,13 +1,14 @@
 /** Dead letters that are let in again, on whole virtual clusters: each counts once, whoever dies when. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { application, fileSink, fileSource, lines, source } from "../../mod.ts";
+import { application, connectorSource, fileSink, fileSource, lines, source } from "../../mod.ts";
 import type { Application } from "../../src/api/application.ts";
 import { resendLetters } from "../../src/cli/commands/dead_letters_resend.ts";
 import { ExternalClient } from "../../src/cli/external_client.ts";
 import type { VirtualProcess } from "../../src/runtime/virtual/process.ts";
 import { findDeadLetters } from "../../src/store/dead_letters_read.ts";
 import { NO_CHECKPOINTS } from "../../src/worker/config.ts";
+import { COOKIE, connect, keyStream } from "../lib/counting_cluster.ts";
 import { PORTS, VirtualCluster } from "../lib/virtual_cluster.ts";
 
 const INPUT = "/data/in.txt";
@@ -104,18 +105,19 @@ class Resending {
   }
 }
 
-function linesOut(made: VirtualCluster): { number: number; n: number }[] {
+function textOut(made: VirtualCluster): string[] {
   return made.names.flatMap((name) => {
     const { disk } = made.machines.get(name)!;
     const visible = disk.paths().filter((path) => path.startsWith(`${OUTPUT}/part-`));
     const text = visible.map((path) => new TextDecoder().decode(disk.peek(path)!)).join("");
-    return text
-      .split("\n")
-      .slice(0, -1)
-      .map((line) => {
-        const [number, n] = line.split(" ");
-        return { number: Number(number), n: Number(n) };
-      });
+    return text.split("\n").slice(0, -1);
+  });
+}
+
+function linesOut(made: VirtualCluster): { number: number; n: number }[] {
+  return textOut(made).map((line) => {
+    const [number, n] = line.split(" ");
+    return { number: Number(number), n: Number(n) };
   });
 }
 
@@ -231,6 +233,77 @@ test("letters that are on their way in when workers die count once, or the tool 
     }
   }
   assert.ok(certain > 3 && rolledBack > 0, `${certain} runs in which all was known, ${rolledBack} letters went back`);
+});
+
+test("a message of a connector program goes in again where it was refused, with all that stood before it in its message", async () => {
+  const count = 60;
+  for (const workers of [1, 3]) {
+    let isStrict = true;
+    const refuse = (place: number, index: number): number => {
+      if (isStrict && index % 4 === place) throw new Error(`no ${place}`);
+      return index;
+    };
+    const strict = () =>
+      application("Strict", () =>
+        source(
+          "messages",
+          connectorSource({
+            cookie: COOKIE,
+            decode: (payload, message) => {
+              const index = refuse(1, Number(payload.text().split(" ")[1]) - 1);
+              return { index, key: message.key, id: `${message.stream}.${message.id}` };
+            },
+            eventTime: ({ index }) => 1_000 + refuse(2, index),
+          }),
+        )
+          .to("once more", (record) => ({ ...record, index: refuse(3, record.index) }))
+          .keyBy(({ key }) => key)
+          .toStateful("count", {
+            initial: () => ({ n: 0 }),
+            apply: ({ key, id }, state) => `${key} ${id} ${++state.n}`,
+          })
+          .toSink(fileSink({ directory: OUTPUT, encode: (line) => `${line}\n` })),
+      );
+    const made = new VirtualCluster({
+      seed: 40 + workers,
+      workers,
+      application: strict,
+      config: {
+        inputs: new Map([["messages", { host: "0.0.0.0", port: PORTS.source, frameBytesMax: null }]]),
+        outputs: [],
+        checkpoints: { ...NO_CHECKPOINTS, intervalMs: 100 },
+      },
+    });
+    const streams = [1, 2].map((id) => keyStream(id, count, { key: `of-${id}` }));
+    made.startAll();
+    assert.ok(await made.working());
+    const through = made.names.at(-1)!;
+    const program = await connect(made, through, streams);
+    // What is refused is acknowledged as everything else is: its program forgets it.
+    assert.ok(await made.world.runUntil(() => program.finished, 20_000));
+    await made.world.runFor(500);
+    assert.equal(textOut(made).length, (2 * count) / 4);
+    isStrict = false;
+    const tool = new Resending(made, through, "initializer");
+    await ended(made, tool);
+    assert.equal(tool.status, 0, `${tool.output}\n${tool.error}`);
+    assert.match(tool.output, /^90 let in again \(checkpoint \d+ has them\)\n$/);
+    for (const name of made.names) made.processes.get(name)!.process.kill();
+    made.startAll();
+    assert.ok(await made.working());
+    await made.world.runFor(1_000);
+    const out = textOut(made).map((line) => line.split(" "));
+    const ids = streams.flatMap(({ id, ids: all }) => all.map((each) => `of-${id} ${id}.${each}`)).sort();
+    assert.deepEqual(out.map(([key, id]) => `${key} ${id}`).sort(), ids);
+    for (const { key } of streams) {
+      const counts = out.filter(([each]) => each === key).map(([, , n]) => Number(n));
+      assert.deepEqual(
+        counts.sort(byNumber),
+        Array.from({ length: count }, (_, i) => i + 1),
+      );
+    }
+    assert.deepEqual(program.violations, []);
+  }
 });
 
 test("a stop takes no letters, another cluster's are refused in words, and without checkpoints that is said", async () => {
