@@ -17,11 +17,10 @@ import type { Log } from "../base/log.ts";
 import type { SinkConnector, Vote } from "../connectors/connector.ts";
 import { makeSink } from "../connectors/make_sink.ts";
 import type { Batch } from "../operators/batch.ts";
-import { NO_HASHES } from "../operators/columns.ts";
 import { Dataflow } from "../operators/dataflow.ts";
 import { encodeSinkBatch } from "../operators/sink_encoder.ts";
 import { SLOW_CODE_MS, type SlowCode } from "../operators/slow_code.ts";
-import { assignOwners, hashKey } from "../plan/key_groups.ts";
+import { assignOwners } from "../plan/key_groups.ts";
 import type { Plan, PlannedSink, Reach } from "../plan/plan.ts";
 import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
@@ -29,14 +28,13 @@ import type { Millis, Runtime } from "../runtime/runtime.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
-import type { ResentLetter } from "../wire/resend.ts";
-import { decodeValues, ValueError } from "../wire/values.ts";
+import { ValueError } from "../wire/values.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
-import { type LetterEntry, reachOf } from "./letter_entry.ts";
+import { LettersIn } from "./letters_in.ts";
 import { type SourceMeter, Sources } from "./sources.ts";
 import { UserErrors } from "./user_errors.ts";
 
@@ -95,6 +93,8 @@ export interface DataflowShellOptions {
   /** A sink answers `prepare`. */
   readonly voted: (sink: string, epoch: Epoch, vote: Vote) => void;
   readonly reached: WorkerHooks["reached"];
+  /** Something may be free again: dead letters that wait may go in. */
+  readonly letIn: () => void;
   /** To the registry of a connector source's streams; the answer comes back through `sources.answered`. */
   readonly toRegistry: (source: number, request: RegistryRequest) => void;
 }
@@ -121,6 +121,7 @@ interface Drain {
 export class DataflowShell {
   readonly #options: DataflowShellOptions;
   readonly sources: Sources;
+  readonly letters: LettersIn;
   /** By source: what its records can reach within one call. */
   readonly #sourceReach: readonly Reach[];
   readonly #sinks: SinkConnector[];
@@ -145,8 +146,6 @@ export class DataflowShell {
   #cluster: ClusterInformation | null = null;
   gate: BarrierGate = OPEN_GATE;
   #deadLetters: DeadLetters | null = null;
-  /** Dead letters wait to be let in: called when they may. */
-  letIn: () => void = () => {};
   malformedBatches = 0;
 
   constructor(options: DataflowShellOptions) {
@@ -171,6 +170,19 @@ export class DataflowShell {
         this.#dataflow!.fromSource(source, batch);
       },
       workerCount: () => this.#members.length,
+    });
+    this.letters = new LettersIn({
+      plan,
+      sources: this.sources,
+      userErrors: this.#userErrors,
+      wallClock: this.#wallClock,
+      mayHandOn: (reach) => this.#mayHandOn(wholeReach(plan, reach)),
+      handOn: (batch, into) => {
+        this.#ingressMs = batch.arrivalMs;
+        into(this.#dataflow!);
+      },
+      ending: () => this.ending,
+      wake: () => this.wake(),
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
     this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
@@ -306,56 +318,10 @@ export class DataflowShell {
     this.#lookAgain = true;
   }
 
-  /** Could a record go in there now? As for sources: not between a barrier and its cut, nor in a recovery. */
-  mayLetIn(entry: LetterEntry): boolean {
+  #mayHandOn(reach: Reach): boolean {
     if (this.#dataflow === null || !this.#opened || this.#still || this.gate.closed !== null || this.ending)
       return false;
-    const { plan } = this.#options;
-    return !this.#blocked(wholeReach(plan, reachOf(plan, entry)));
-  }
-
-  /**
-   * Lets the record of a dead letter in, where it was refused.
-   *
-   * @returns Why it can't be let in; null: it is in. If user code refuses it once more, it is a dead letter again.
-   */
-  takeLetter(entry: LetterEntry, letter: ResentLetter): string | null {
-    const { source, place, head } = letter;
-    let value: unknown;
-    try {
-      if (letter.value !== null) [value] = decodeValues(letter.value, 0, letter.value.length, 1);
-    } catch (error) {
-      return `its value can't be read: ${error instanceof Error ? error.message : String(error)}`;
-    }
-    const nowMs = this.#wallClock.nowMs();
-    this.#ingressMs = nowMs;
-    this.#userErrors.reading = { source, locate: () => place, headOf: head === null ? null : () => head };
-    if (entry.kind === "source") this.sources.takeAgain(entry.source.index, letter, value);
-    else this.#enter(entry, letter, value, nowMs);
-    this.#userErrors.reading = null;
-    return null;
-  }
-
-  #enter(entry: Exclude<LetterEntry, { kind: "source" }>, letter: ResentLetter, value: unknown, nowMs: Millis): void {
-    const { stage: id, source, key, time } = letter;
-    const { pipelines } = this.#options.plan;
-    const keyed = key !== null && (entry.kind === "sink" || (entry.kind === "stage" && entry.stage.keyed));
-    const batch: Batch = {
-      count: 1,
-      values: [value],
-      times: Float64Array.of(time ?? Math.trunc(nowMs * 1000)),
-      keys: keyed ? [key] : [],
-      hashes: keyed ? Uint32Array.of(hashKey(key)) : NO_HASHES,
-      watermark: Number.NEGATIVE_INFINITY,
-      arrivalMs: nowMs,
-      pipeline: Math.max(
-        0,
-        pipelines.findIndex((name) => (source === null ? id.startsWith(`${name}/`) : name === source)),
-      ),
-    };
-    if (entry.kind === "stage") this.#dataflow!.intoStage(entry.stage.index, batch);
-    else if (entry.kind === "exchange") this.#dataflow!.intoExchange(entry.exchange.index, batch);
-    else this.#dataflow!.intoSink(entry.sink.index, batch);
+    return !this.#blocked(reach);
   }
 
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
@@ -451,7 +417,7 @@ export class DataflowShell {
       if (this.#dataflow !== null) {
         for (let exchange = 0; exchange < this.#inlets.length; exchange++) this.#takeIn(exchange);
         this.sources.resume();
-        this.letIn();
+        this.#options.letIn();
       }
       this.#judgeSinks();
       this.#advanceDrain();

@@ -146,6 +146,7 @@ export class Worker {
       drained: (report) => this.#cluster?.drained(report),
       voted: (sink, epoch, vote) => this.#checkpoints?.voted(sink, epoch, vote),
       reached: (point) => this.#hooks.reached(point),
+      letIn: () => this.#resend?.flush(),
       toRegistry: (source, request) => this.#streams?.toRegistry(source, request),
     });
   }
@@ -423,7 +424,6 @@ export class Worker {
     });
     if (this.#config.checkpoints.intervalMs !== null) this.#takeCheckpoints(cluster);
     this.#resend = this.#makeResend(cluster);
-    this.#shell.letIn = () => this.#resend?.flush();
     if (this.#checkpoints !== null) return;
     if (this.#store!.saved !== null && this.#plan.stages.some((stage) => stage.kind === "stateful")) {
       this.#log.warn(
@@ -434,7 +434,6 @@ export class Worker {
   }
 
   #makeResend(cluster: ClusterInformation): Resend {
-    const shell = this.#shell;
     return new Resend({
       name: this.#config.name,
       clusterId: cluster.clusterId,
@@ -448,14 +447,7 @@ export class Worker {
       send: (to, message) => this.#cluster!.send(to, message),
       queueBytes: this.#config.limits.linkUnackedBytes,
       hindrance: () => (this.#cluster!.membership.phase < 4 ? NOT_YET : null),
-      dataflow: {
-        get ending() {
-          return shell.ending;
-        },
-        mayTake: (entry) => shell.mayLetIn(entry),
-        take: (entry, letter) => shell.takeLetter(entry, letter),
-        wake: () => shell.wake(),
-      },
+      dataflow: this.#shell.letters,
       checkpoints: this.#checkpoints,
     });
   }

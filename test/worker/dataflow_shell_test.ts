@@ -590,19 +590,19 @@ test("a dead letter goes in only where a source could hand on a record: not at a
   const plan = planApplication(app(), { args: [], options: {}, worker: "initializer", workers: 1, inputs: [] });
   const entry = entryOf(plan, letter);
   assert.ok(typeof entry !== "string");
-  assert.equal(shell.mayLetIn(entry), true);
+  assert.equal(shell.letters.mayTake(entry), true);
   shell.standStill(true);
-  assert.equal(shell.mayLetIn(entry), false);
+  assert.equal(shell.letters.mayTake(entry), false);
   shell.standStill(false);
   const { gate } = shell;
   for (const closed of ["for_a_cut", "for_a_recovery"] as const) {
     shell.gate = { ...gate, closed };
-    assert.equal(shell.mayLetIn(entry), false);
+    assert.equal(shell.letters.mayTake(entry), false);
   }
   shell.gate = gate;
-  assert.equal(shell.takeLetter(entry, letter), null);
+  assert.equal(shell.letters.take(entry, letter), null);
   shell.flush();
   await world.until(() => world.sinks[0]!.lines.includes("again"), "the letter");
   shell.drain(1_000, []);
-  assert.equal(shell.mayLetIn(entry), false);
+  assert.equal(shell.letters.mayTake(entry), false);
 });

@@ -156,6 +156,7 @@ export class TestWorker {
         },
         turn: (run) => this.turn(run),
         slowCode: () => {},
+        letIn: () => {},
         toRegistry: () => {},
         reached: () => {},
         sinksConnected: () => {
