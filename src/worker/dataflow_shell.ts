@@ -7,8 +7,6 @@
  *       what stays here at an exchange goes on behind it in the same call, up to the sinks. What a peer has sent meanwhile
  *       is bounded by its credit. Graphs have no cycles, so that the last to be held back is freed by a sink alone.
  *   W2. Batches of one exchange from one peer are taken in the order they came.
- *   W3. At a stop, an exchange ends towards the peers when all that feeds it here has ended; a sink ends when all exchanges
- *       have. A peer that is gone has ended.
  */
 
 import { assert } from "../base/assert.ts";
@@ -29,24 +27,16 @@ import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { ValueError } from "../wire/values.ts";
+import type { BatchLinks } from "./batch_links.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import { DEAD_LETTERS, type DeadLetters } from "./dead_letters.ts";
+import { Drain } from "./drain.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
 import { LettersIn } from "./letters_in.ts";
 import { type SourceMeter, Sources } from "./sources.ts";
 import { UserErrors } from "./user_errors.ts";
-
-/** What the shell needs of the data channel. */
-export interface BatchLinks {
-  sendBatch(to: WorkerName, exchange: number, bytes: Uint8Array): void;
-  sendEnd(to: WorkerName, exchange: number): void;
-  hasCredit(to: WorkerName, exchange: number): boolean;
-  /** These bytes of a batch have been taken in: the peer may send as many again. */
-  release(from: WorkerName, exchange: number, byteCount: number): void;
-  unacked(to: WorkerName): { readonly frames: number; readonly bytes: number };
-}
 
 /** Who decides what is held back for a barrier: the checkpoints (`checkpointing.ts`). */
 export interface BarrierGate {
@@ -99,29 +89,11 @@ export interface DataflowShellOptions {
   readonly toRegistry: (source: number, request: RegistryRequest) => void;
 }
 
-/**
- * A peer that a stop finds away, or loses: so long it is waited for. It may not have heard of the stop yet, and send what it
- * takes in. Whoever comes back as another process has nothing more to send of what was before.
- */
-const AWAY_MS: Millis = 2_000;
-
-interface Drain {
-  /** Whose ends are waited for. */
-  readonly peers: Set<WorkerName>;
-  /** Those of them that are away, and how to wait no longer. */
-  readonly away: Map<WorkerName, () => void>;
-  /** Those that did not come back in time. */
-  readonly missed: WorkerName[];
-  readonly withinMs: Millis;
-  readonly cancelDeadline: () => void;
-  sourcesClosed: boolean;
-  sinksEnded: boolean;
-}
-
 export class DataflowShell {
   readonly #options: DataflowShellOptions;
   readonly sources: Sources;
   readonly letters: LettersIn;
+  readonly drain: Drain;
   /** By source: what its records can reach within one call. */
   readonly #sourceReach: readonly Reach[];
   readonly #sinks: SinkConnector[];
@@ -131,7 +103,6 @@ export class DataflowShell {
   #links: BatchLinks | null = null;
   #members: readonly WorkerName[] = [];
   #peers: readonly WorkerName[] = [];
-  #drain: Drain | "done" | null = null;
   /** Something became free, or arrived: look again at the end of the turn. */
   #lookAgain = false;
   #sinksStarted = false;
@@ -181,11 +152,23 @@ export class DataflowShell {
         this.#ingressMs = batch.arrivalMs;
         into(this.#dataflow!);
       },
-      ending: () => this.ending,
+      ending: () => this.drain.begun,
       wake: () => this.wake(),
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
     this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
+    this.drain = new Drain({
+      worker: config.name,
+      plan,
+      clock: runtime.clock,
+      turn: options.turn,
+      inlets: this.#inlets,
+      sinks: this.#sinks,
+      closeSources: () => this.sources.close(this.gate.closed === null),
+      cutting: () => this.gate.closed === "for_a_cut",
+      wake: () => this.wake(),
+      drained: options.drained,
+    });
   }
 
   /** On how many records user code threw. */
@@ -213,6 +196,7 @@ export class DataflowShell {
     this.#members = cluster.members.map((member) => member.name);
     this.#peers = this.#members.filter((name) => name !== config.name);
     this.#links = links;
+    this.drain.install(links, this.#peers);
     this.#deadLetters = deadLetters;
     this.#dataflow = this.#makeDataflow(cluster);
   }
@@ -302,15 +286,10 @@ export class DataflowShell {
 
   /** Phase IV: sources read. */
   open(): void {
-    if (this.#drain !== null) return;
+    if (this.drain.begun) return;
     this.#opened = true;
     this.#lookAgain = true;
     this.sources.open();
-  }
-
-  /** A stop has begun. */
-  get ending(): boolean {
-    return this.#drain !== null;
   }
 
   /** Looks again, at the end of this turn, at what was held back. */
@@ -319,7 +298,7 @@ export class DataflowShell {
   }
 
   #mayHandOn(reach: Reach): boolean {
-    if (this.#dataflow === null || !this.#opened || this.#still || this.gate.closed !== null || this.ending)
+    if (this.#dataflow === null || !this.#opened || this.#still || this.gate.closed !== null || this.drain.begun)
       return false;
     return !this.#blocked(reach);
   }
@@ -341,12 +320,7 @@ export class DataflowShell {
   }
 
   endOfInput(from: WorkerName, exchange: number): void {
-    const inlet = this.#inlets[exchange];
-    if (inlet === undefined) return;
-    inlet.ended.add(from);
-    // A peer that came, or came back, during the stop waits for our end as well.
-    if (inlet.endSent) this.#sendEnd(from, exchange);
-    this.#lookAgain = true;
+    if (this.#inlets[exchange] !== undefined) this.drain.ended(from, exchange);
   }
 
   /** Behind everything that this peer has sent on this exchange so far. */
@@ -361,56 +335,10 @@ export class DataflowShell {
     this.#lookAgain = true;
   }
 
-  /** A peer will send no more, and take no more, as far as a stop is concerned. */
-  peerGone(peer: WorkerName): void {
-    const drain = this.#drain;
-    if (drain === null) return;
-    // If it comes back, it is told again what it may have forgotten.
-    for (const inlet of this.#inlets) inlet.endSentTo.delete(peer);
-    if (drain === "done") return;
-    this.#isBack(drain, peer);
-    if (drain.peers.delete(peer)) this.#lookAgain = true;
-  }
-
-  /** The connection to a peer is lost; it may be there all the same. */
-  peerAway(peer: WorkerName): void {
-    const drain = this.#drain;
-    if (drain === null) return;
-    for (const inlet of this.#inlets) inlet.endSentTo.delete(peer);
-    if (drain !== "done" && drain.peers.has(peer)) this.#awaitPeer(drain, peer);
-  }
-
-  /** The connection to a peer is there, for the first time or again. */
-  peerBack(peer: WorkerName, isSameProcess: boolean): void {
-    const drain = this.#drain;
-    if (drain === null || drain === "done" || !drain.peers.has(peer)) return;
-    if (!isSameProcess) return this.peerGone(peer);
-    this.#isBack(drain, peer);
-    for (const [exchange, { endSent }] of this.#inlets.entries()) if (endSent) this.#sendEnd(peer, exchange);
-    this.#lookAgain = true;
-  }
-
-  #isBack(drain: Drain, peer: WorkerName): void {
-    drain.away.get(peer)?.();
-    drain.away.delete(peer);
-  }
-
-  #awaitPeer(drain: Drain, peer: WorkerName): void {
-    if (drain.away.has(peer)) return;
-    const { runtime, turn } = this.#options;
-    const giveUp = (): void => {
-      if (this.#drain !== drain) return;
-      if (this.#inlets.some((inlet) => !inlet.ended.has(peer))) drain.missed.push(peer);
-      this.peerGone(peer);
-    };
-    const cancel = runtime.clock.startTimer(Math.min(AWAY_MS, drain.withinMs / 2), () => turn(giveUp));
-    drain.away.set(peer, cancel);
-  }
-
   /** At the end of every turn. */
   flush(): void {
     // A drain waits for acknowledgements too, which come with any turn.
-    if (this.#draining) this.#lookAgain = true;
+    if (this.drain.underWay) this.#lookAgain = true;
     // What is taken in now may fill or free something else, so look until nothing changes; each round consumes input.
     while (this.#lookAgain) {
       this.#lookAgain = false;
@@ -420,7 +348,7 @@ export class DataflowShell {
         this.#options.letIn();
       }
       this.#judgeSinks();
-      this.#advanceDrain();
+      this.drain.advance();
     }
     for (const sink of this.#sinks) sink.flush();
   }
@@ -453,41 +381,9 @@ export class DataflowShell {
     return found;
   }
 
-  /**
-   * Stops the sources and lets everything come out. Says `drained` once: when done, or after `withinMs`.
-   *
-   * @param away Peers without a connection: they are waited for a while.
-   */
-  drain(withinMs: Millis, peers: readonly WorkerName[], away: readonly WorkerName[] = []): void {
-    if (this.#drain !== null) return;
-    const cancelDeadline = this.#options.runtime.clock.startTimer(withinMs, () =>
-      this.#options.turn(() => {
-        if (this.#drain !== "done") this.#report();
-      }),
-    );
-    const waitedFor = new Set(this.#dataflow === null ? [] : [...peers, ...away]);
-    const waiting = { away: new Map<WorkerName, () => void>(), missed: [] };
-    const drain: Drain = {
-      peers: waitedFor,
-      ...waiting,
-      withinMs,
-      cancelDeadline: () => {
-        cancelDeadline();
-        for (const cancel of waiting.away.values()) cancel();
-      },
-      sourcesClosed: false,
-      sinksEnded: false,
-    };
-    this.#drain = drain;
-    for (const peer of away) if (waitedFor.has(peer)) this.#awaitPeer(drain, peer);
-    this.#lookAgain = true;
-  }
-
   /** Everything off. A record that is on its way to a sink gets a moment to arrive whole. */
   async close(graceMs: Millis): Promise<void> {
-    if (this.#drain !== null && this.#drain !== "done") this.#drain.cancelDeadline();
-    this.#drain = "done";
-    this.#closeSources();
+    this.drain.close();
     const closing = this.#sinks.map((sink) => sink.close(graceMs));
     for (const closed of closing) await closed;
     await this.#deadLetters?.close();
@@ -622,11 +518,7 @@ export class DataflowShell {
 
   /** At a stop, who is away holds back nobody: what was taken in is bounded, and is counted if it can't be delivered. */
   #holdsBack(sink: SinkConnector): boolean {
-    return sink.blocked && (sink.connected || !this.#draining);
-  }
-
-  get #draining(): boolean {
-    return this.#drain !== null && this.#drain !== "done";
+    return sink.blocked && (sink.connected || !this.drain.underWay);
   }
 
   #blockers(reach: Reach): string[] {
@@ -646,10 +538,8 @@ export class DataflowShell {
   #outOfCredit(exchange: number): WorkerName | null {
     const links = this.#links;
     if (links === null) return null;
-    const drain = this.#drain;
     for (const peer of this.#peers) {
-      if (drain !== null && drain !== "done" && !drain.peers.has(peer)) continue;
-      if (!links.hasCredit(peer, exchange)) return peer;
+      if (!this.drain.leavesOut(peer) && !links.hasCredit(peer, exchange)) return peer;
     }
     return null;
   }
@@ -659,89 +549,6 @@ export class DataflowShell {
     if (this.#dataflow === null) return;
     this.#sinksToldConnected = true;
     this.#options.sinksConnected();
-  }
-
-  #advanceDrain(): void {
-    const drain = this.#drain;
-    if (drain === null || drain === "done") return;
-    const { plan } = this.#options;
-    if (!drain.sourcesClosed) {
-      // The cut is a matter of moments, and what was read goes on behind it.
-      if (this.gate.closed === "for_a_cut") return;
-      drain.sourcesClosed = true;
-      this.#closeSources();
-    }
-    if (this.#dataflow !== null) {
-      let changed = true;
-      while (changed) {
-        changed = false;
-        for (const planned of plan.exchanges) {
-          const inlet = this.#inlets[planned.index]!;
-          if (inlet.endSent || !planned.fromExchanges.every((before) => this.#inletDone(before, drain))) continue;
-          inlet.endSent = true;
-          changed = true;
-          for (const peer of drain.peers) if (!drain.away.has(peer)) this.#sendEnd(peer, planned.index);
-        }
-      }
-      if (!plan.exchanges.every((planned) => this.#inletDone(planned.index, drain))) return;
-      if (!drain.sinksEnded) {
-        drain.sinksEnded = true;
-        for (const sink of this.#sinks) sink.end();
-      }
-      // A sink that is away is not waited for: what it has not taken is counted.
-      if (!this.#sinks.every((sink) => sink.finished || !sink.connected)) return;
-      for (const peer of drain.peers) if (this.#links!.unacked(peer).frames > 0) return;
-    }
-    this.#report();
-  }
-
-  #closeSources(): void {
-    this.sources.close(this.gate.closed === null);
-  }
-
-  #sendEnd(to: WorkerName, exchange: number): void {
-    const { endSentTo } = this.#inlets[exchange]!;
-    if (endSentTo.has(to)) return;
-    endSentTo.add(to);
-    this.#links!.sendEnd(to, exchange);
-  }
-
-  /** Has everything of this exchange that comes from peers been taken in, and what feeds it here been sent? */
-  #inletDone(exchange: number, drain: Drain): boolean {
-    const inlet = this.#inlets[exchange]!;
-    if (!inlet.endSent || inlet.waitingBatches > 0) return false;
-    for (const peer of drain.peers) if (!inlet.ended.has(peer)) return false;
-    return true;
-  }
-
-  #report(): void {
-    const drain = this.#drain;
-    if (drain !== null && drain !== "done") {
-      if (!drain.sourcesClosed) this.#closeSources();
-      drain.cancelDeadline();
-    }
-    this.#drain = "done";
-    for (const sink of this.#sinks) sink.giveUp?.();
-    const { config, drained, plan } = this.#options;
-    const left: string[] = [];
-    for (const sink of this.#sinks) {
-      if (sink.queuedBytes === 0) continue;
-      const state = sink.connected ? "which does not read" : "which is not connected";
-      left.push(`${sink.countQueuedRecords()} records (${sink.queuedBytes} bytes) for ${sink.target}, ${state}`);
-    }
-    for (const planned of plan.exchanges) {
-      const waiting = this.#inlets[planned.index]!.waitingBatches;
-      if (waiting > 0) left.push(`${waiting} batches received and not processed before "${planned.id}"`);
-    }
-    for (const peer of this.#peers) {
-      const unacked = this.#links?.unacked(peer);
-      if (unacked !== undefined && unacked.frames > 0)
-        left.push(`${unacked.frames} batches (${unacked.bytes} bytes) for worker ${peer}`);
-    }
-    if (drain !== null && drain !== "done") {
-      for (const peer of drain.missed) left.push(`what worker ${peer}, which is away, may still have had to send`);
-    }
-    drained({ worker: config.name, complete: left.length === 0, leftBehind: left.join("; ") });
   }
 
   #malformed(from: WorkerName, why: string): void {

@@ -21,6 +21,7 @@ import { countStop } from "../store/stops_file.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
 import { bytesToHex } from "../wire/hello.ts";
+import type { BatchLinks } from "./batch_links.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
@@ -28,7 +29,7 @@ import { Checkpoints } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
 import { NO_HOOKS, type WorkerHooks, type WorkerStatus } from "./crash_points.ts";
-import { type BatchLinks, DataflowShell } from "./dataflow_shell.ts";
+import { DataflowShell } from "./dataflow_shell.ts";
 import { DEAD_LETTERS, DeadLetters } from "./dead_letters.ts";
 import { ExternalServer } from "./external/external_server.ts";
 import { listenError } from "./listen_error.ts";
@@ -337,15 +338,15 @@ export class Worker {
     const lost = (peer: WorkerName, link: LinkKind, why: string) => {
       this.#cluster!.peerLost(peer, link, why);
       if (link !== "control") return;
-      if (this.#cluster!.hasLeft(peer)) this.#shell.peerGone(peer);
-      else this.#shell.peerAway(peer);
+      if (this.#cluster!.hasLeft(peer)) this.#shell.drain.peerGone(peer);
+      else this.#shell.drain.peerAway(peer);
     };
     return {
       identity: () => this.#cluster!.identity(),
       admit: (hello, facts) => this.#cluster!.admit(hello, facts),
       peerConnected: (peer, link, info) => {
         this.#cluster!.peerConnected(peer, link, info);
-        if (link === "control") this.#shell.peerBack(peer, !info.newIncarnation);
+        if (link === "control") this.#shell.drain.peerBack(peer, !info.newIncarnation);
         // With checkpoints a recovery follows, which says it all.
         const isNewRegistry = peer === INITIALIZER && link === "control" && info.newIncarnation;
         if (isNewRegistry && this.#streams !== null && this.#checkpoints === null) this.#shell.sources.registryBegan();
@@ -353,7 +354,7 @@ export class Worker {
       peerLost: lost,
       peerSuperseded: (peer, link) => {
         lost(peer, link, "another process of that worker has started");
-        if (link === "control") this.#shell.peerGone(peer);
+        if (link === "control") this.#shell.drain.peerGone(peer);
       },
       peerLeft: (peer, link, reason) => this.#cluster!.peerLeft(peer, link, reason),
       refused: (peer, by, code, sentence) => this.#cluster!.refused(peer, by, code, sentence),
@@ -600,7 +601,7 @@ export class Worker {
 
   #beginDrain(withinMs: Millis): void {
     const { connected, absent } = this.#cluster!.stopPeers();
-    this.#shell.drain(withinMs, connected, absent);
+    this.#shell.drain.begin(withinMs, connected, absent);
     this.#checkpoints?.stopping();
   }
 

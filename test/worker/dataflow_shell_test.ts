@@ -508,7 +508,7 @@ test("a peer that is away when the stop begins is waited for, and what it still 
   initializer!.drain(7_000, [], ["w1"]);
   await world.world.runFor(1_000);
   assert.equal(initializer!.report, null);
-  initializer!.turn(() => initializer!.shell.peerBack("w1", true));
+  initializer!.turn(() => initializer!.shell.drain.peerBack("w1", true));
   away!.drain(7_000, ["initializer"]);
   await world.until(() => world.drained, "both have drained");
   for (const { report } of world.workers) assert.equal(report!.complete, true);
@@ -519,7 +519,7 @@ test("a peer that does not come back during the stop is waited for two seconds, 
   const initializer = world.workers[0]!;
   const from = world.world.now();
   initializer.drain(7_000, ["w1"]);
-  initializer.turn(() => initializer.shell.peerAway("w1"));
+  initializer.turn(() => initializer.shell.drain.peerAway("w1"));
   await world.until(() => initializer.report !== null, "it has waited");
   const waitedMs = initializer.drainedAtMs - from;
   assert.ok(waitedMs >= 2_000 && waitedMs < 2_100, `${waitedMs} ms`);
@@ -531,7 +531,7 @@ test("a peer that comes back during the stop as another process is not waited fo
   const initializer = world.workers[0]!;
   initializer.drain(7_000, [], ["w1"]);
   await world.world.runFor(100);
-  initializer.turn(() => initializer.shell.peerBack("w1", false));
+  initializer.turn(() => initializer.shell.drain.peerBack("w1", false));
   await world.until(() => initializer.report !== null, "it goes on");
   assert.equal(initializer.report!.complete, true);
 });
@@ -603,6 +603,6 @@ test("a dead letter goes in only where a source could hand on a record: not at a
   assert.equal(shell.letters.take(entry, letter), null);
   shell.flush();
   await world.until(() => world.sinks[0]!.lines.includes("again"), "the letter");
-  shell.drain(1_000, []);
+  shell.drain.begin(1_000, []);
   assert.equal(shell.letters.mayTake(entry), false);
 });

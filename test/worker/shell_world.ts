@@ -11,8 +11,9 @@ import type { VirtualProcess } from "../../src/runtime/virtual/process.ts";
 import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
 import type { DrainReport } from "../../src/wire/control.ts";
 import { encodeFrame } from "../../src/wire/frame.ts";
+import type { BatchLinks } from "../../src/worker/batch_links.ts";
 import { DEFAULT_LIMITS, type Limits, type WorkerConfig } from "../../src/worker/config.ts";
-import { type BatchLinks, DataflowShell } from "../../src/worker/dataflow_shell.ts";
+import { DataflowShell } from "../../src/worker/dataflow_shell.ts";
 import { CollectedLog } from "../connectors/fakes.ts";
 
 const SOURCE_PORT = 7010;
@@ -198,7 +199,7 @@ export class TestWorker {
   drain(withinMs: number, peers?: readonly string[], away: readonly string[] = []): void {
     if (!this.process.alive) return;
     const all = this.#world.workers.filter((other) => other !== this && other.process.alive).map(({ name }) => name);
-    this.turn(() => this.shell.drain(withinMs, peers ?? all, away));
+    this.turn(() => this.shell.drain.begin(withinMs, peers ?? all, away));
   }
 
   /** The others notice. */
@@ -206,7 +207,7 @@ export class TestWorker {
     this.process.kill();
     for (const other of this.#world.workers) {
       if (other === this || !other.process.alive) continue;
-      other.runtime.clock.startTimer(5, () => other.turn(() => other.shell.peerGone(this.name)));
+      other.runtime.clock.startTimer(5, () => other.turn(() => other.shell.drain.peerGone(this.name)));
     }
   }
 }

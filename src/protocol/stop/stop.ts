@@ -18,7 +18,7 @@
  *     visible what that decides. Otherwise they stay, and nothing is lost.
  *
  * It owns who is waited for, and what becomes of the files. How a worker drains is the worker's
- * (`worker/dataflow_shell.ts`); the second signal is too.
+ * (`worker/drain.ts`); the second signal is too.
  */
 import { unreachable } from "../../base/assert.ts";
 import { type Epoch, INITIALIZER, type WorkerName } from "../../base/ids.ts";
