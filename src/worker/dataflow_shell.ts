@@ -1,7 +1,8 @@
 /**
  * Puts the dataflow of one worker between its connectors and the data channel: sources hand chunks in, exchanges go to and
- * come from other workers, sinks take what comes out. And back-pressure: what can't take more stops the inputs that reach
- * it, and only those.
+ * come from other workers, sinks take what comes out. It composes what has files of its own: the sources (`sources.ts`), dead
+ * letters that come again (`letters_in.ts`), user code that throws (`user_errors.ts`), who must wait (`back_pressure.ts`), and
+ * the end (`drain.ts`).
  *
  *   W1. An input (a source, or an exchange from one peer) is taken in only while everything that it reaches can take more:
  *       what stays here at an exchange goes on behind it in the same call, up to the sinks. What a peer has sent meanwhile
@@ -27,6 +28,7 @@ import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
 import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
 import { ValueError } from "../wire/values.ts";
+import { BackPressure } from "./back_pressure.ts";
 import type { BatchLinks } from "./batch_links.ts";
 import type { WorkerConfig } from "./config.ts";
 import type { WorkerHooks } from "./crash_points.ts";
@@ -94,15 +96,13 @@ export class DataflowShell {
   readonly sources: Sources;
   readonly letters: LettersIn;
   readonly drain: Drain;
-  /** By source: what its records can reach within one call. */
-  readonly #sourceReach: readonly Reach[];
+  readonly #pressure: BackPressure;
   readonly #sinks: SinkConnector[];
   readonly #inlets: Inlet[];
   readonly #writer = new ByteWriter(256 * 1024);
   #dataflow: Dataflow | null = null;
   #links: BatchLinks | null = null;
   #members: readonly WorkerName[] = [];
-  #peers: readonly WorkerName[] = [];
   /** Something became free, or arrived: look again at the end of the turn. */
   #lookAgain = false;
   #sinksStarted = false;
@@ -130,12 +130,11 @@ export class DataflowShell {
       log,
       keep: (letter) => this.#deadLetters?.add(letter) ?? false,
     });
-    this.#sourceReach = plan.sources.map((planned) => wholeReach(plan, planned));
     this.sources = new Sources({
       ...options,
       wallClock: this.#wallClock,
       userErrors: this.#userErrors,
-      blocked: (source) => this.#still || this.#blocked(this.#sourceReach[source]!),
+      blocked: (source) => this.#still || this.#pressure.onSource(source),
       handOn: (source, batch) => {
         this.#ingressMs = batch.arrivalMs;
         this.#dataflow!.fromSource(source, batch);
@@ -147,7 +146,7 @@ export class DataflowShell {
       sources: this.sources,
       userErrors: this.#userErrors,
       wallClock: this.#wallClock,
-      mayHandOn: (reach) => this.#mayHandOn(wholeReach(plan, reach)),
+      mayHandOn: (reach) => this.#mayHandOn(reach),
       handOn: (batch, into) => {
         this.#ingressMs = batch.arrivalMs;
         into(this.#dataflow!);
@@ -156,7 +155,7 @@ export class DataflowShell {
       wake: () => this.wake(),
     });
     this.#sinks = plan.sinks.map((sink) => this.#makeSink(sink));
-    this.#inlets = plan.exchanges.map((planned) => new Inlet(wholeReach(plan, planned)));
+    this.#inlets = plan.exchanges.map(() => new Inlet());
     this.drain = new Drain({
       worker: config.name,
       plan,
@@ -169,6 +168,7 @@ export class DataflowShell {
       wake: () => this.wake(),
       drained: options.drained,
     });
+    this.#pressure = new BackPressure({ plan, sinks: this.#sinks, drain: this.drain });
   }
 
   /** On how many records user code threw. */
@@ -194,9 +194,10 @@ export class DataflowShell {
     const { config } = this.#options;
     this.#cluster = cluster;
     this.#members = cluster.members.map((member) => member.name);
-    this.#peers = this.#members.filter((name) => name !== config.name);
+    const peers = this.#members.filter((name) => name !== config.name);
     this.#links = links;
-    this.drain.install(links, this.#peers);
+    this.drain.install(links, peers);
+    this.#pressure.install({ links, peers, deadLetters });
     this.#deadLetters = deadLetters;
     this.#dataflow = this.#makeDataflow(cluster);
   }
@@ -300,7 +301,7 @@ export class DataflowShell {
   #mayHandOn(reach: Reach): boolean {
     if (this.#dataflow === null || !this.#opened || this.#still || this.gate.closed !== null || this.drain.begun)
       return false;
-    return !this.#blocked(reach);
+    return !this.#pressure.on(reach);
   }
 
   batch(from: WorkerName, exchange: number, bytes: Uint8Array): void {
@@ -316,7 +317,7 @@ export class DataflowShell {
   }
 
   #mayTake(exchange: number, from: WorkerName): boolean {
-    return this.#dataflow !== null && !this.gate.holds(from, exchange) && !this.#blocked(this.#inlets[exchange]!.reach);
+    return this.#dataflow !== null && !this.gate.holds(from, exchange) && !this.#pressure.onExchange(exchange);
   }
 
   endOfInput(from: WorkerName, exchange: number): void {
@@ -366,19 +367,8 @@ export class DataflowShell {
   }
 
   /** Who is kept from reading, by what; for status. */
-  muted(): { readonly input: string; readonly by: readonly string[] }[] {
-    const { plan } = this.#options;
-    const found: { input: string; by: string[] }[] = [];
-    if (this.#dataflow === null) return found;
-    for (const { index, name } of plan.sources) {
-      const by = this.#blockers(this.#sourceReach[index]!);
-      if (by.length > 0) found.push({ input: `source ${name}`, by });
-    }
-    for (const planned of plan.exchanges) {
-      const by = this.#blockers(this.#inlets[planned.index]!.reach);
-      if (by.length > 0) found.push({ input: `exchange ${planned.id}`, by });
-    }
-    return found;
+  muted(): ReturnType<BackPressure["muted"]> {
+    return this.#pressure.muted();
   }
 
   /** Everything off. A record that is on its way to a sink gets a moment to arrive whole. */
@@ -417,7 +407,7 @@ export class DataflowShell {
     const { gate } = this;
     inlet.drain(
       // A barrier is no record: it goes on whatever is blocked, unless its peer's input is held for an earlier one.
-      (from, next) => !gate.holds(from, exchange) && (next.kind === "barrier" || !this.#blocked(inlet.reach)),
+      (from, next) => !gate.holds(from, exchange) && (next.kind === "barrier" || !this.#pressure.onExchange(exchange)),
       (from, arrival) => {
         if (arrival.kind === "barrier") return gate.barrier(from, exchange, arrival.epoch);
         this.#fromPeer(exchange, from, arrival.bytes);
@@ -434,7 +424,7 @@ export class DataflowShell {
       return this.#malformed(from, error instanceof Error ? error.message : String(error));
     }
     const keyed = this.#options.plan.exchanges[exchange]!.kind !== "rebalance";
-    if (columns.exchange !== exchange || columns.pipeline >= this.#sourceReach.length) {
+    if (columns.exchange !== exchange || columns.pipeline >= this.#options.plan.sources.length) {
       return this.#malformed(from, `it is for exchange ${columns.exchange}, pipeline ${columns.pipeline}`);
     }
     if (columns.count > 0 && keyed !== columns.keys.length > 0) {
@@ -509,41 +499,6 @@ export class DataflowShell {
     return Math.max(0, (this.#wallClock.nowMs() - wallMs) * 1e6);
   }
 
-  #blocked(reach: Reach): boolean {
-    if (this.#deadLetters?.blocked === true) return true;
-    for (const sink of reach.reachesSinks) if (this.#holdsBack(this.#sinks[sink]!)) return true;
-    for (const exchange of reach.reachesExchanges) if (this.#outOfCredit(exchange) !== null) return true;
-    return false;
-  }
-
-  /** At a stop, who is away holds back nobody: what was taken in is bounded, and is counted if it can't be delivered. */
-  #holdsBack(sink: SinkConnector): boolean {
-    return sink.blocked && (sink.connected || !this.drain.underWay);
-  }
-
-  #blockers(reach: Reach): string[] {
-    const by: string[] = [];
-    for (const sink of reach.reachesSinks) {
-      const connector = this.#sinks[sink]!;
-      if (this.#holdsBack(connector))
-        by.push(`sink ${connector.target}${connector.connected ? "" : " (not connected)"}`);
-    }
-    for (const exchange of reach.reachesExchanges) {
-      const peer = this.#outOfCredit(exchange);
-      if (peer !== null) by.push(`worker ${peer}`);
-    }
-    return by;
-  }
-
-  #outOfCredit(exchange: number): WorkerName | null {
-    const links = this.#links;
-    if (links === null) return null;
-    for (const peer of this.#peers) {
-      if (!this.drain.leavesOut(peer) && !links.hasCredit(peer, exchange)) return peer;
-    }
-    return null;
-  }
-
   #judgeSinks(): void {
     if (this.#sinksToldConnected || !this.#sinks.every((sink) => sink.everConnected)) return;
     if (this.#dataflow === null) return;
@@ -555,19 +510,6 @@ export class DataflowShell {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
-}
-
-/** What records can reach within one call: whatever stays on this worker at an exchange goes on behind it at once. */
-function wholeReach(plan: Plan, from: Reach): Reach {
-  const sinks = new Set(from.reachesSinks);
-  const exchanges = new Set(from.reachesExchanges);
-  // A set may grow while it is walked.
-  for (const exchange of exchanges) {
-    const { reachesSinks, reachesExchanges } = plan.exchanges[exchange]!;
-    for (const sink of reachesSinks) sinks.add(sink);
-    for (const behind of reachesExchanges) exchanges.add(behind);
-  }
-  return { reachesSinks: [...sinks], reachesExchanges: [...exchanges] };
 }
 
 function slice(columns: DataBatchColumns, from: number, to: number): DataBatchColumns {

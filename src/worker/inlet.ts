@@ -3,15 +3,12 @@
  * the credit that each peer has.
  */
 import type { Epoch, WorkerName } from "../base/ids.ts";
-import type { Reach } from "../plan/plan.ts";
 
 export type Arrival =
   | { readonly kind: "batch"; readonly bytes: Uint8Array }
   | { readonly kind: "barrier"; readonly epoch: Epoch };
 
 export class Inlet {
-  /** What its records can reach within one call. */
-  readonly reach: Reach;
   /** Peers that will send no more. */
   readonly ended = new Set<WorkerName>();
   /** This worker will send no more. */
@@ -21,10 +18,6 @@ export class Inlet {
   readonly #queues = new Map<WorkerName, Arrival[]>();
   /** Batches that wait, of all peers. */
   waitingBatches = 0;
-
-  constructor(reach: Reach) {
-    this.reach = reach;
-  }
 
   push(from: WorkerName, arrival: Arrival): void {
     const queue = this.#queues.get(from);
