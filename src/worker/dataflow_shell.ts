@@ -24,10 +24,8 @@ import type { Plan, PlannedSink, Reach } from "../plan/plan.ts";
 import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
-import { ByteWriter } from "../wire/byte_writer.ts";
 import type { DrainReport } from "../wire/control.ts";
-import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../wire/data_batch.ts";
-import { ValueError } from "../wire/values.ts";
+import { type DataBatchColumns, decodeDataBatch } from "../wire/data_batch.ts";
 import { BackPressure } from "./back_pressure.ts";
 import type { BatchLinks } from "./batch_links.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -37,6 +35,7 @@ import { Drain } from "./drain.ts";
 import { FineWallClock } from "./fine_wall_clock.ts";
 import { Inlet } from "./inlet.ts";
 import { LettersIn } from "./letters_in.ts";
+import { Outlet } from "./outlet.ts";
 import { type SourceMeter, Sources } from "./sources.ts";
 import { UserErrors } from "./user_errors.ts";
 
@@ -99,9 +98,9 @@ export class DataflowShell {
   readonly #pressure: BackPressure;
   readonly #sinks: SinkConnector[];
   readonly #inlets: Inlet[];
-  readonly #writer = new ByteWriter(256 * 1024);
   #dataflow: Dataflow | null = null;
   #links: BatchLinks | null = null;
+  #outlet: Outlet | null = null;
   #members: readonly WorkerName[] = [];
   /** Something became free, or arrived: look again at the end of the turn. */
   #lookAgain = false;
@@ -191,11 +190,17 @@ export class DataflowShell {
    */
   install(cluster: ClusterInformation, links: BatchLinks, deadLetters: DeadLetters | null): void {
     assert(this.#dataflow === null);
-    const { config } = this.#options;
+    const { config, plan } = this.#options;
     this.#cluster = cluster;
     this.#members = cluster.members.map((member) => member.name);
     const peers = this.#members.filter((name) => name !== config.name);
     this.#links = links;
+    this.#outlet = new Outlet({
+      plan,
+      links,
+      userErrors: this.#userErrors,
+      frameBytesMax: config.limits.dataFrameBytes,
+    });
     this.drain.install(links, peers);
     this.#pressure.install({ links, peers, deadLetters });
     this.#deadLetters = deadLetters;
@@ -208,7 +213,10 @@ export class DataflowShell {
       self: this.#members.indexOf(config.name),
       workerCount: this.#members.length,
       owners: assignOwners(this.#members.length, cluster.keyGroupCount),
-      sendRemote: (exchange, worker, batch) => this.#sendRemote(exchange, this.#members[worker]!, batch),
+      sendRemote: (exchange, worker, batch) => {
+        meter.left(batch.pipeline, batch.count, this.#nanosSince(this.#ingressMs));
+        this.#outlet!.send(this.#members[worker]!, exchange, batch);
+      },
       writeSink: (sink, batch) => this.#writeSink(sink, batch),
       userError: (error) => this.#userErrors.threw(error),
       slowCode: (slow) => this.#options.slowCode(slow),
@@ -434,49 +442,6 @@ export class DataflowShell {
     this.#dataflow!.fromExchange(exchange, columns);
   }
 
-  #sendRemote(exchange: number, worker: WorkerName, batch: Batch): void {
-    const { count, times, hashes, keys, values, watermark, arrivalMs, pipeline } = batch;
-    this.#options.meter.left(pipeline, count, this.#nanosSince(this.#ingressMs));
-    const columns: DataBatchColumns = { exchange, pipeline, count, watermark, arrivalMs, times, hashes, keys, values };
-    this.#sendColumns(worker, columns);
-  }
-
-  /** A batch that can't go as a whole goes in halves; a record that can't go alone is its author's error. */
-  #sendColumns(worker: WorkerName, columns: DataBatchColumns): void {
-    const { exchange, count } = columns;
-    const lengthMax = this.#options.config.limits.dataFrameBytes - 64;
-    let why: unknown;
-    try {
-      encodeDataBatch(columns, this.#writer);
-      if (this.#writer.length <= lengthMax) return this.#links!.sendBatch(worker, exchange, this.#writer.take());
-      why = new RangeError(
-        `the record has ${this.#writer.length} bytes; at most ${lengthMax} can go to another worker`,
-      );
-    } catch (error) {
-      // A value that can't travel, behind the first ones, which are all checked. The others of its batch do travel.
-      if (!(error instanceof ValueError)) throw error;
-      why = error;
-    }
-    this.#writer.clear();
-    if (count === 1) {
-      const stage = this.#options.plan.exchanges[exchange]!.id;
-      const record = { value: columns.values[0] };
-      return this.#userErrors.threw({
-        stage,
-        during: "send",
-        key: columns.keys[0] ?? null,
-        keyGroup: null,
-        error: why,
-        record,
-        time: columns.times[0] ?? null,
-        origin: null,
-      });
-    }
-    const half = count >>> 1;
-    this.#sendColumns(worker, slice(columns, 0, half));
-    this.#sendColumns(worker, slice(columns, half, count));
-  }
-
   #writeSink(sink: number, batch: Batch): void {
     const planned = this.#options.plan.sinks[sink]!;
     const { clock } = this.#options.runtime;
@@ -510,15 +475,4 @@ export class DataflowShell {
     this.malformedBatches++;
     this.#options.log.error("batch_malformed", `A batch from worker ${from} was dropped: ${why}`);
   }
-}
-
-function slice(columns: DataBatchColumns, from: number, to: number): DataBatchColumns {
-  return {
-    ...columns,
-    count: to - from,
-    times: columns.times.slice(from, to),
-    hashes: columns.hashes.slice(from, to),
-    keys: columns.keys.slice(from, to),
-    values: columns.values.slice(from, to),
-  };
 }
