@@ -127,8 +127,7 @@ export class KeyExchange extends Exchange {
     this.#slow = new SlowRecords(() => hooks.nowMs());
   }
 
-  readonly #timed = (value: unknown): string | Uint8Array =>
-    this.#slow.timed(this.#slow.next, () => this.#keyOf(value));
+  readonly #timed = (value: unknown): string | Uint8Array => this.#slow.timed(() => this.#keyOf(value));
 
   protected prepare(batch: Batch): void {
     const started = this.hooks.nowMs();

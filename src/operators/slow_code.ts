@@ -40,14 +40,14 @@ export class SlowRecords {
     return true;
   }
 
-  /** Of a batch that is looked at closely: its records, one after the other. */
-  timed<T>(record: number, run: () => T): T {
+  /** Of a batch that is looked at closely: its records, each in its turn. */
+  timed<T>(run: () => T): T {
+    const record = this.#at++;
     const before = this.#nowMs();
     try {
       return run();
     } finally {
       const ms = this.#nowMs() - before;
-      this.#at = record + 1;
       if (ms > this.#slowestMs) {
         this.#slowestMs = ms;
         this.#slowest = record;
@@ -55,9 +55,9 @@ export class SlowRecords {
     }
   }
 
-  /** The next record of a batch that is looked at closely, where all have their turn. */
-  get next(): number {
-    return this.#at;
+  /** The next record has no turn. */
+  skip(): void {
+    this.#at++;
   }
 
   /** The batch is over. @returns What is to be told; null: nothing. */

@@ -43,10 +43,13 @@ abstract class Stage extends OperatorBase {
     if (count > 0) {
       const started = this.hooks.nowMs();
       if (this.origins.length < count) this.origins = new Uint32Array(count * 2);
-      const outputs = this.process(batch);
+      const isClose = this.slow.begin();
+      // Outputs take the places of their records.
+      const keysBefore = isClose ? keys.slice() : keys;
+      const outputs = this.process(batch, isClose);
       const ms = this.hooks.nowMs() - started;
       this.hooks.stageTimed(this.index, pipeline, count, (ms * 1e6) / count);
-      const slow = this.slow.end(ms, this.id, "apply", count, keys);
+      const slow = this.slow.end(ms, this.id, "apply", count, keysBefore);
       if (slow !== null) this.hooks.slowCode(slow);
       this.counts.recordsIn += count;
       this.counts.recordsOut += outputs;
@@ -54,8 +57,12 @@ abstract class Stage extends OperatorBase {
     this.next.receive(batch);
   }
 
-  /** Turns the batch into its outputs; returns how many there are. */
-  protected abstract process(batch: Batch): number;
+  /**
+   * Turns the batch into its outputs; returns how many there are.
+   *
+   * @param isClose Is each record to be timed?
+   */
+  protected abstract process(batch: Batch, isClose: boolean): number;
 
   /** Appends the elements of an array result; returns the new number of outputs. */
   protected spread(results: readonly unknown[], outputs: unknown[], count: number, record: number): number {
@@ -94,10 +101,10 @@ export class StatelessStage extends Stage {
     this.#apply = stage.apply;
   }
 
-  readonly #timed = (value: unknown): unknown => this.slow.timed(this.slow.next, () => this.#apply(value));
+  readonly #timed = (value: unknown): unknown => this.slow.timed(() => this.#apply(value));
 
-  protected process(batch: Batch): number {
-    const apply = this.slow.begin() ? this.#timed : this.#apply;
+  protected process(batch: Batch, isClose: boolean): number {
+    const apply = isClose ? this.#timed : this.#apply;
     const { values, count } = batch;
     const outputs: unknown[] = new Array(count);
     let at = 0;
@@ -151,8 +158,8 @@ export class StatefulStage extends Stage {
     this.state = new KeyedState(this.#keyGroupCount);
   }
 
-  protected process(batch: Batch): number {
-    const definition = this.slow.begin() ? this.#timed : this.#definition;
+  protected process(batch: Batch, isClose: boolean): number {
+    const definition = isClose ? this.#timed : this.#definition;
     const context = this.#context;
     const state = this.state;
     const { values, count, keys, hashes } = batch;
@@ -168,7 +175,10 @@ export class StatefulStage extends Stage {
           const key = keys[i]!;
           const hash = hashes[i]!;
           const held = state.get(hash, key) ?? this.#begin(hash, key, batch, i);
-          if (held === undefined) continue;
+          if (held === undefined) {
+            this.slow.skip();
+            continue;
+          }
           context.record = i;
           const result = definition.apply(values[i], held, context);
           if (result === undefined || result === null) continue;
@@ -194,8 +204,7 @@ export class StatefulStage extends Stage {
   }
 
   readonly #timed: Pick<StatefulDefinition, "apply"> = {
-    apply: (value, state, context) =>
-      this.slow.timed(this.#context.record, () => this.#definition.apply(value, state, context)),
+    apply: (value, state, context) => this.slow.timed(() => this.#definition.apply(value, state, context)),
   };
 
   /** The first state of a key; `undefined`, after a report, where there's none to be had: the next record tries again. */

@@ -300,7 +300,10 @@ test("user code that takes long is told with its stage, and with the key once it
           return text;
         })
         .toStateful("count", {
-          initial: () => ({ n: 0 }),
+          initial: (key) => {
+            if (key === "stateless") throw new Error("it has no state");
+            return { n: 0 };
+          },
           apply: (text, state) => {
             state.n++;
             if (text === "stateful") now += 60_000;
@@ -319,6 +322,7 @@ test("user code that takes long is told with its stage, and with the key once it
       return now;
     },
     slowCode: (slow) => told.push(slow),
+    userError: () => {},
   });
   const feed = (...texts: string[]) => {
     clockReads = 0;
@@ -338,6 +342,12 @@ test("user code that takes long is told with its stage, and with the key once it
   const alone = { stage: "s/count", during: "apply", records: 1, ms: 60_000 };
   assert.deepEqual(feed("stateful"), [{ ...alone, slowest: { ms: 60_000, key: "stateful" } }]);
   assert.deepEqual(feed("x", "stateful"), [{ ...alone, records: 2, slowest: { ms: 60_000, key: "stateful" } }]);
+  const third = { ...alone, records: 3, slowest: { ms: 60_000, key: "stateful" } };
+  assert.deepEqual(
+    feed("stateless", "stateful", "x"),
+    [third],
+    "it is named also where others gave nothing, or never came to apply",
+  );
   const [slowKeyFunction] = feed("key", "y");
   assert.equal(slowKeyFunction?.during, "key");
   assert.equal(slowKeyFunction?.ms, 3_000);
