@@ -1,3 +1,7 @@
+const NOTHING = {};
+/** Of a small number of entries the columns stay, for the next ones. */
+const KEPT_MAX = 1024;
+
 /** Entries of one stage's state as columns, on their way into the log. */
 export class EntryColumns {
   count = 0;
@@ -5,6 +9,8 @@ export class EntryColumns {
   readonly keys: string[] = [];
   readonly values: object[] = [];
   removedCount = 0;
+  /** Of no meaning: what `warm` looks at must go somewhere, or an engine leaves the looks out. */
+  seen = 0;
   readonly removedHashes: number[] = [];
   readonly removedKeys: string[] = [];
 
@@ -39,11 +45,30 @@ export class EntryColumns {
     if (this.total === 0) this.clear();
   }
 
+  /**
+   * Looks at every key and value, and does nothing. Looks that follow each other closely wait for memory at the same time;
+   * whoever encodes them does much between one and the next, and would wait for each.
+   */
+  warm(): void {
+    const { count, keys, values } = this;
+    let seen = 0;
+    for (let i = 0; i < count; i++) {
+      if (typeof values[i] === "object") seen ^= keys[i]!.charCodeAt(0);
+    }
+    this.seen = seen;
+  }
+
   /** Lets go of everything, so that nothing is kept alive. */
   clear(): void {
+    if (this.count <= KEPT_MAX) {
+      // Arrays that are emptied have to grow again.
+      this.keys.fill("", 0, this.count);
+      this.values.fill(NOTHING, 0, this.count);
+    } else {
+      this.hashes.length = this.keys.length = this.values.length = 0;
+    }
     this.count = 0;
     this.removedCount = 0;
-    this.hashes.length = this.keys.length = this.values.length = 0;
     this.removedHashes.length = this.removedKeys.length = 0;
   }
 }

@@ -63,7 +63,7 @@ const BOUND_TIMES = 3;
 const BOUND_SLACK_BYTES = 20 * 1024 * 1024;
 /** Of one record of the log, about: what one look at the clock may cost. */
 const BLOCK_BYTES = 32 * 1024;
-const BLOCK_ENTRIES = 256;
+const BLOCK_ENTRIES = 512;
 const SLICE_KEYS = 8_192;
 /** Bytes of an entry, until some were written. */
 const ENTRY_BYTES_GUESS = 32;
@@ -238,6 +238,7 @@ export class StateKeeper {
           return false;
         more = kept.tracker.take(Math.min(blockEntries(kept), sliceKeys), columns);
         entries += columns.total;
+        columns.warm();
         this.#writeBlock(kept, pending);
         columns.clear();
         if (pending.failure !== null) return true;

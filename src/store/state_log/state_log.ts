@@ -81,7 +81,7 @@ const SLICE_RECORDS = 64;
 
 type Job =
   | { readonly kind: "segment"; readonly path: string; readonly mayBeThere: boolean; readonly header: Uint8Array }
-  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  | { readonly kind: "bytes"; readonly out: ByteWriter }
   | {
       readonly kind: "end";
       readonly end: LogEnd;
@@ -141,7 +141,9 @@ export class StateLog {
   #file: DiskFile | null = null;
   #fileHasUnsynced = false;
   #folderHasUnsynced = false;
-  readonly #out = new ByteWriter(CHUNK_BYTES * 2);
+  #out = new ByteWriter(CHUNK_BYTES * 2);
+  /** Ready to be the next `#out`: a new one would cost as much as what is written into it, in memory that is touched first. */
+  #spareOut: ByteWriter | null = null;
   #jobs: Job[] = [];
   #queuedBytes = 0;
   #pumping: Promise<void> | null = null;
@@ -270,7 +272,10 @@ export class StateLog {
 
   /** Hands what was appended to the file, without waiting for more. */
   flush(): void {
-    if (this.#out.length > 0) this.#push({ kind: "bytes", bytes: this.#out.take() });
+    if (this.#out.length === 0) return;
+    this.#push({ kind: "bytes", out: this.#out });
+    this.#out = this.#spareOut ?? new ByteWriter(CHUNK_BYTES * 2);
+    this.#spareOut = null;
   }
 
   /**
@@ -447,7 +452,10 @@ export class StateLog {
   async #run(job: Job): Promise<void> {
     switch (job.kind) {
       case "bytes":
-        await this.#append(job.bytes);
+        await this.#append(job.out.written());
+        if (job.out.data.length > CHUNK_BYTES * 4) return;
+        job.out.clear();
+        this.#spareOut = job.out;
         return;
       case "segment": {
         if (this.#file !== null) {
