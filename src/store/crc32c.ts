@@ -1,8 +1,8 @@
 /**
  * CRC-32C (Castagnoli, as in iSCSI, RFC 3720 appendix B.4): the checksum of every file in the resilience folder.
  *
- * Eight bytes a step by eight tables (Kounavis, Berry: "A Systematic Approach to Building High Performance Software-based
- * CRC Generators", 2005): several times faster than byte by byte, and a restore reads everything.
+ * Sixteen bytes a step by sixteen tables (Kounavis, Berry: "A Systematic Approach to Building High Performance Software-based
+ * CRC Generators", 2005), read as four words: several times faster than byte by byte, and a restore reads everything.
  */
 
 const POLYNOMIAL = 0x82f63b78;
@@ -11,7 +11,7 @@ const POLYNOMIAL = 0x82f63b78;
 const TABLES = makeTables();
 
 function makeTables(): Int32Array {
-  const tables = new Int32Array(8 * 256);
+  const tables = new Int32Array(16 * 256);
   for (let i = 0; i < 256; i++) {
     let value = i;
     for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ POLYNOMIAL : value >>> 1;
@@ -27,20 +27,40 @@ function makeTables(): Int32Array {
 /** The checksum of `bytes`, or of what gave `previous` followed by `bytes`. From 0 to 2^32 - 1. */
 export function crc32c(bytes: Uint8Array, previous = 0): number {
   const tables = TABLES;
-  const { length } = bytes;
+  const { byteOffset, length } = bytes;
   let value = ~previous;
   let i = 0;
-  for (; i + 8 <= length; i += 8) {
-    value ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
-    value =
-      tables[0x700 | (value & 0xff)]! ^
-      tables[0x600 | ((value >>> 8) & 0xff)]! ^
-      tables[0x500 | ((value >>> 16) & 0xff)]! ^
-      tables[0x400 | (value >>> 24)]! ^
-      tables[0x300 | bytes[i + 4]!]! ^
-      tables[0x200 | bytes[i + 5]!]! ^
-      tables[0x100 | bytes[i + 6]!]! ^
-      tables[bytes[i + 7]!]!;
+  // Words lie at multiples of four; they are little-endian, as the machines are.
+  for (const head = Math.min(length, -byteOffset & 3); i < head; i++) {
+    value = tables[(value ^ bytes[i]!) & 0xff]! ^ (value >>> 8);
+  }
+  if (length - i >= 16) {
+    const words = new Int32Array(bytes.buffer, byteOffset + i, (length - i) >>> 2);
+    let word = 0;
+    for (const end = words.length - 3; word < end; word += 4) {
+      const first = value ^ words[word]!;
+      const second = words[word + 1]!;
+      const third = words[word + 2]!;
+      const fourth = words[word + 3]!;
+      value =
+        tables[0xf00 | (first & 0xff)]! ^
+        tables[0xe00 | ((first >>> 8) & 0xff)]! ^
+        tables[0xd00 | ((first >>> 16) & 0xff)]! ^
+        tables[0xc00 | (first >>> 24)]! ^
+        tables[0xb00 | (second & 0xff)]! ^
+        tables[0xa00 | ((second >>> 8) & 0xff)]! ^
+        tables[0x900 | ((second >>> 16) & 0xff)]! ^
+        tables[0x800 | (second >>> 24)]! ^
+        tables[0x700 | (third & 0xff)]! ^
+        tables[0x600 | ((third >>> 8) & 0xff)]! ^
+        tables[0x500 | ((third >>> 16) & 0xff)]! ^
+        tables[0x400 | (third >>> 24)]! ^
+        tables[0x300 | (fourth & 0xff)]! ^
+        tables[0x200 | ((fourth >>> 8) & 0xff)]! ^
+        tables[0x100 | ((fourth >>> 16) & 0xff)]! ^
+        tables[fourth >>> 24]!;
+    }
+    i += word * 4;
   }
   for (; i < length; i++) value = tables[(value ^ bytes[i]!) & 0xff]! ^ (value >>> 8);
   return ~value >>> 0;
