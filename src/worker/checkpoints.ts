@@ -1,8 +1,6 @@
 /**
- * A worker's part in checkpoints and recovery, and on the initializer the coordination of both: the driver of `Aligner`,
- * `CheckpointCoordinator` and `RecoveryCoordinator`.
- *
- * As a participant:
+ * A worker's part in checkpoints and recovery: the driver of `Aligner`. On the initializer `coordination.ts` says what is to
+ * be done, to this worker as to all others.
  *
  *   recovering ──recovered──▶ running ──begin, or a barrier──▶ aligning ──all barriers──▶ the cut ──▶ running
  *       ▲                        │                                                         └─▶ writing, in slices
@@ -23,20 +21,10 @@ import type { Vote } from "../connectors/connector.ts";
 import type { Dataflow } from "../operators/dataflow.ts";
 import type { Plan } from "../plan/plan.ts";
 import { Aligner, type AlignerEffect } from "../protocol/barrier/aligner.ts";
-import {
-  CheckpointCoordinator,
-  type CheckpointEffect,
-  type CheckpointEvent,
-  type CheckpointSummary,
-} from "../protocol/checkpoint/checkpoint_coordinator.ts";
-import {
-  RecoveryCoordinator,
-  type RecoveryEffect,
-  type RecoveryEvent,
-} from "../protocol/recovery/recovery_coordinator.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { CheckpointMessage, ControlMessage } from "../wire/control.ts";
 import type { CheckpointSettings } from "./config.ts";
+import { Coordination, type Decisions, SLOW_CHECKPOINT_MS } from "./coordination.ts";
 import type { WorkerHooks } from "./crash_points.ts";
 import type { DataflowShell, Positions } from "./dataflow_shell.ts";
 
@@ -62,20 +50,6 @@ export interface StatePart {
   /** The next epoch begins a new file. False: one that was asked for is still to come. */
   rotate(): boolean;
   close(): Promise<void>;
-}
-
-/** The initializer's record of what exists: `store/decision_file.ts`. */
-export interface Decisions {
-  /** Null: nothing yet. */
-  readonly decision: Decision | null;
-  /** Durable when it resolves. `renamed`: called when it is made, and may be lost. */
-  write(decision: Decision, renamed: () => void): Promise<void>;
-}
-
-interface Decision {
-  readonly epoch: Epoch;
-  readonly used: Epoch;
-  readonly generation: Generation;
 }
 
 export interface CheckpointsOptions {
@@ -112,19 +86,10 @@ export interface CheckpointsOptions {
 
 /** How long one slice of writing may keep the loop. */
 const SLICE_MS: Millis = 1;
-const TICK_MS: Millis = 20;
 /** Of the path and place of damage, in a message. */
 const SAID_MAX = 2_048;
-/** One that takes so long is said to be waited for. */
-const SLOW_CHECKPOINT_MS: Millis = 2_000;
 /** Who may wait for a checkpoint at once. */
 const ASKING_MAX = 64;
-
-/**
- * So many epochs may be begun before the decision record is written again: no later process of the initializer uses one of
- * them, whatever became of it, since sinks may have heard of it.
- */
-const EPOCHS_AHEAD = 16;
 
 /** An epoch that was cut here and is on its way to the disk. */
 interface Cut {
@@ -183,7 +148,6 @@ export class Checkpoints {
   #askedGeneration: Generation = 0;
   #lastComplete: Epoch = 0;
   #lastCompleteMs: Millis;
-  #lastSummary: CheckpointSummary | null = null;
   #lastCut: OwnCut | null = null;
   #lastRecovery: OwnRecovery | null = null;
   #aligningSinceMs: Millis = 0;
@@ -195,18 +159,8 @@ export class Checkpoints {
   #cutEpoch: Epoch = 0;
   #aborted = 0;
   #closed = false;
-
-  // The initializer's.
-  #coordinator: CheckpointCoordinator | null = null;
-  #recovery: RecoveryCoordinator | null = null;
-  #decided: Epoch = 0;
-  /** No epoch up to this one is used by a later process: durable. */
-  #reserved: Epoch = 0;
-  /** The decision record is being written. */
-  #recording = false;
-  #recorded: Promise<void> = Promise.resolve();
-  /** Why a recovery begins as soon as that is over; null: none waits. */
-  #recoverySoon: string | null = null;
+  /** The initializer's; null on others. */
+  readonly #coordination: Coordination | null;
   #requests = 0;
   readonly #answers = new Map<number, (epoch: Epoch, reason: string) => void>();
 
@@ -229,30 +183,21 @@ export class Checkpoints {
       barrier: (from, exchange, epoch) => this.#align(this.#aligner.barrier(from, exchange, epoch)),
     };
     shell.standStill(true);
+    this.#coordination = options.name === INITIALIZER ? this.#coordinate() : null;
   }
 
-  /** On the initializer: it coordinates from now on. */
-  start(): void {
-    if (this.#options.name !== INITIALIZER) return;
-    const { members, settings, decisions, generation } = this.#options;
-    const decision = decisions?.decision ?? null;
-    this.#decided = decision?.epoch ?? 0;
-    const used = decision?.used ?? 0;
-    this.#reserved = used;
-    const lastGeneration = Math.max(decision?.generation ?? 0, generation());
-    this.#coordinator = new CheckpointCoordinator(
-      { workers: members, intervalMs: settings.intervalMs, deadlineMs: settings.deadlineMs },
-      this.#decided,
-      used,
-    );
-    this.#recovery = new RecoveryCoordinator(
-      { workers: members, acceptStateLoss: settings.acceptStateLoss },
-      lastGeneration,
-    );
-    this.#tick();
+  #coordinate(): Coordination {
+    return new Coordination({
+      ...this.#options,
+      clock: this.#options.runtime.clock,
+      standStill: (reason) => this.#standStill(reason),
+      to: (worker, message) => this.#to(worker, message),
+      answer: (request, epoch, reason) => this.#answer(request, epoch, reason),
+    });
   }
 
   get status(): CheckpointStatus {
+    const summary = this.#coordination?.lastSummary;
     const ms = (value: Millis | undefined) => Math.round((value ?? 0) * 10) / 10;
     const cut = this.#lastCut;
     const recovery = this.#lastRecovery;
@@ -260,9 +205,9 @@ export class Checkpoints {
       epoch: this.#lastComplete,
       age_ms: ms(this.#now() - this.#lastCompleteMs),
       // Of all workers; only the initializer knows.
-      duration_ms: ms(this.#lastSummary?.durationMs),
-      total_state_bytes: this.#lastSummary?.stateBytes ?? 0,
-      total_written_bytes: this.#lastSummary?.writtenBytes ?? 0,
+      duration_ms: ms(summary?.durationMs),
+      total_state_bytes: summary?.stateBytes ?? 0,
+      total_written_bytes: summary?.writtenBytes ?? 0,
       align_ms: ms(cut?.alignMs),
       write_ms: ms(cut?.writeMs),
       state_bytes: cut?.stateBytes ?? 0,
@@ -275,7 +220,7 @@ export class Checkpoints {
       muted: this.#muted,
       recovering: this.#phase === "recovering" ? this.#recoveringWhy : "",
       // The initializer's: the one that is under way has begun so many times; 0: none is.
-      recovery_try: this.#recovery?.recovering === true ? this.#recovery.tries : 0,
+      recovery_try: this.#coordination?.recoveryTry ?? 0,
       recovery_epoch: recovery?.epoch ?? 0,
       recovery_keys: recovery?.entries ?? 0,
       recovery_gather_ms: ms(recovery?.gatherMs),
@@ -298,10 +243,10 @@ export class Checkpoints {
 
   /** In words; null while nothing is awaited. */
   waitingFor(): string | null {
-    const recovery = this.#recovery?.waitingFor() ?? null;
+    const recovery = this.#coordination?.recoveryWaitsFor ?? null;
     if (recovery !== null) return recovery;
     if (this.#muted) return "sources stand still: too many checkpoints in a row have failed";
-    const collecting = this.#coordinator?.waitingFor(this.#now(), SLOW_CHECKPOINT_MS) ?? null;
+    const collecting = this.#coordination?.checkpointWaitsFor ?? null;
     if (collecting !== null) return collecting;
     const cut = this.#cut;
     if (cut === null || this.#now() - cut.sinceMs < SLOW_CHECKPOINT_MS) return null;
@@ -311,12 +256,12 @@ export class Checkpoints {
 
   /** The initializer's: these have come to phase III, and the cluster has to go through a recovery before they work. */
   ready(workers: readonly WorkerName[]): void {
-    this.#beginRecovery(`${workers.join(", ")} ${workers.length === 1 ? "has" : "have"} started`);
+    this.#coordination?.beginRecovery(`${workers.join(", ")} ${workers.length === 1 ? "has" : "have"} started`);
   }
 
   /** The control connection to this worker is gone. */
   peerLost(worker: WorkerName): void {
-    if (this.#coordinator !== null) this.#drive({ kind: "lost", worker });
+    this.#coordination?.peerLost(worker);
   }
 
   /** Takes one now; `answer` gets its epoch, or 0 and why not. */
@@ -324,7 +269,7 @@ export class Checkpoints {
     if (this.#answers.size >= ASKING_MAX) return answer(0, `${ASKING_MAX} others wait for one already`);
     const request = ++this.#requests;
     this.#answers.set(request, answer);
-    if (this.#coordinator !== null) this.#drive({ kind: "asked", request });
+    if (this.#coordination !== null) this.#coordination.asked(request);
     else this.#options.send(INITIALIZER, { kind: "checkpoint_asked", request });
   }
 
@@ -353,7 +298,7 @@ export class Checkpoints {
 
   /** No more checkpoints but those that are asked for: the cluster stops. */
   stopping(): void {
-    this.#drive({ kind: "stopping" });
+    this.#coordination?.stopping();
   }
 
   /** No record was ever taken in, by this process or one before it. */
@@ -404,11 +349,8 @@ export class Checkpoints {
       case "checkpoint_complete":
         if (this.#phase === "running") this.#completed(message.epoch);
         return;
-      case "checkpoint_answered": {
-        const answer = this.#answers.get(message.request);
-        this.#answers.delete(message.request);
-        return answer?.(message.epoch, message.reason);
-      }
+      case "checkpoint_answered":
+        return this.#answer(message.request, message.epoch, message.reason);
       case "recover":
         return this.#recover(message.generation, message.reason);
       case "restore":
@@ -417,25 +359,14 @@ export class Checkpoints {
         return this.#recovered(message.generation, message.epoch);
       case "recovery_refused":
         return this.#options.fail(new ResilienceError(message.code, `Cannot recover: ${message.sentence}`));
-      case "checkpoint_stored":
-        return this.#drive({ ...message, kind: "stored", from });
-      case "checkpoint_failed":
-        return this.#drive({ ...message, kind: "failed", from });
       case "checkpoint_asked":
         return this.#askedBy(from, message.request);
+      case "checkpoint_stored":
+      case "checkpoint_failed":
       case "roll_back_wanted":
-        return this.#beginRecovery(`worker ${from}: ${message.reason}`);
-      case "recovery_facts": {
-        const { generation, epochs, written, unreadable } = message;
-        return this.#driveRecovery({ kind: "facts", from, generation, facts: { epochs, written, unreadable } });
-      }
+      case "recovery_facts":
       case "restored":
-        return this.#driveRecovery({
-          kind: "restored",
-          from,
-          generation: message.generation,
-          entries: message.entries,
-        });
+        return this.#coordination?.received(from, message);
       default:
         return unreachable(message);
     }
@@ -444,13 +375,12 @@ export class Checkpoints {
   /** Nothing is written any more when it resolves. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#coordination?.close();
     this.#cut = null;
     await this.#files;
-    await this.#recorded;
+    await this.#coordination?.recorded;
     await this.#state?.close();
   }
-
-  // ---- participant
 
   #now(): Millis {
     return this.#options.runtime.clock.monotonicMs();
@@ -637,8 +567,8 @@ export class Checkpoints {
     this.#aligner = new Aligner(this.#options.plan.exchanges, this.#peers, 0);
     this.#options.shell.standStill(true);
     this.#options.letters.standStill();
-    // Their initializer may be another process by now. Those of the initializer itself are answered by its coordinator.
-    if (this.#coordinator !== null) return;
+    // Their initializer may be another process by now. Those of the initializer itself are answered by its coordination.
+    if (this.#coordination !== null) return;
     for (const answer of this.#answers.values()) answer(0, "the cluster recovers");
     this.#answers.clear();
   }
@@ -718,118 +648,10 @@ export class Checkpoints {
     });
   }
 
-  // ---- coordinator
-
-  #tick(): void {
-    if (this.#closed) return;
-    this.#options.runtime.clock.startTimer(TICK_MS, () => {
-      this.#options.turn(() => {
-        if (!this.#closed) this.#drive({ kind: "tick" });
-      });
-      this.#tick();
-    });
-  }
-
-  #drive(event: CheckpointEvent): void {
-    const coordinator = this.#coordinator;
-    if (coordinator === null) return;
-    const { hooks, runtime } = this.#options;
-    for (const effect of coordinator.handle(event, runtime.clock.monotonicMs())) {
-      hooks.reached(`checkpoint.${effect.kind}.before`);
-      this.#perform(effect);
-      hooks.reached(`checkpoint.${effect.kind}.after`);
-    }
-    this.#reserve();
-  }
-
-  #perform(effect: CheckpointEffect): void {
-    const generation = this.#generation;
-    switch (effect.kind) {
-      case "begin":
-        return this.#begin(effect.epoch);
-      case "abort":
-        return this.#toAll({ ...effect, kind: "checkpoint_abort", generation });
-      case "decide":
-        return this.#decide(effect.epoch);
-      case "complete":
-        this.#decided = effect.epoch;
-        this.#lastSummary = effect.summary;
-        return this.#toAll({ kind: "checkpoint_complete", generation, epoch: effect.epoch });
-      case "answer": {
-        const answer = this.#answers.get(effect.request);
-        this.#answers.delete(effect.request);
-        return answer?.(effect.complete ?? 0, effect.reason);
-      }
-      case "roll_back":
-        return this.#beginRecovery(effect.reason);
-      default:
-        return unreachable(effect);
-    }
-  }
-
-  /** Nobody hears of an epoch that a later process could use again. */
-  #begin(epoch: Epoch): void {
-    if (epoch <= this.#reserved) {
-      return this.#toAll({ kind: "checkpoint_begin", generation: this.#generation, epoch });
-    }
-    if (!this.#recording) this.#reserveFrom(epoch);
-  }
-
-  /** Between checkpoints, so that none costs more than what it needs itself: after a recovery, after many were aborted. */
-  #reserve(): void {
-    const { resting, next } = this.#coordinator!;
-    if (resting && next > this.#reserved && !this.#recording && !this.#closed) this.#reserveFrom(next);
-  }
-
-  #reserveFrom(epoch: Epoch): void {
-    this.#record(this.#decided, epoch + EPOCHS_AHEAD, () => {
-      // One may have begun meanwhile, or have been given up.
-      const collecting = this.#coordinator!.collecting;
-      if (collecting !== 0) this.#begin(collecting);
-    });
-  }
-
-  /** The commit point: once this record is durable, the epoch exists. */
-  #decide(epoch: Epoch): void {
-    this.#record(epoch, epoch + EPOCHS_AHEAD, () => {
-      this.#options.hooks.reached("decision.durable");
-      this.#decided = epoch;
-      this.#drive({ kind: "decided", epoch });
-    });
-  }
-
-  /** Writes the decision record; a recovery that comes meanwhile waits, as it has to know what is decided. */
-  #record(epoch: Epoch, used: Epoch, durable: () => void): void {
-    const { decisions, fail, hooks, turn } = this.#options;
-    assert(!this.#recording, "decisions are written one after the other");
-    this.#recording = true;
-    const decision: Decision = { epoch, used, generation: this.#generation };
-    this.#recorded = decisions!
-      .write(decision, () => hooks.reached("decision.renamed"))
-      .then(
-        () =>
-          turn(() => {
-            this.#recording = false;
-            this.#reserved = used;
-            durable();
-            const reason = this.#recoverySoon;
-            this.#recoverySoon = null;
-            if (reason !== null) this.#beginRecovery(reason);
-          }),
-        (error: unknown) =>
-          turn(() =>
-            // Whether the record is there is not known: only a restart, which reads it, can tell.
-            fail(
-              new StorageError(
-                "decision_failed",
-                `Cannot write the decision of checkpoint ${epoch}: ${String(error)}`,
-                {
-                  cause: error,
-                },
-              ),
-            ),
-          ),
-      );
+  #answer(request: number, epoch: Epoch, reason: string): void {
+    const answer = this.#answers.get(request);
+    this.#answers.delete(request);
+    answer?.(epoch, reason);
   }
 
   #askedBy(from: WorkerName, request: number): void {
@@ -838,66 +660,6 @@ export class Checkpoints {
       if (from === this.#options.name) this.received(from, answered as CheckpointMessage);
       else this.#options.send(from, answered);
     });
-  }
-
-  #beginRecovery(reason: string): void {
-    if (this.#recovery === null) return;
-    this.#drive({ kind: "suspend", reason: "the cluster recovers" });
-    // What is being written may exist by now: going back to before it would leave a record of what is no more.
-    if (this.#recording) {
-      this.#recoverySoon ??= reason;
-      return;
-    }
-    this.#driveRecovery({ kind: "begin", reason, decided: this.#decided });
-  }
-
-  #driveRecovery(event: RecoveryEvent): void {
-    const recovery = this.#recovery;
-    if (recovery === null) return;
-    const { reached } = this.#options.hooks;
-    for (const effect of recovery.handle(event)) {
-      reached(`recovery.${effect.kind}.before`);
-      this.#performRecovery(effect);
-      reached(`recovery.${effect.kind}.after`);
-    }
-  }
-
-  #performRecovery(effect: RecoveryEffect): void {
-    const { enterGeneration, log, release } = this.#options;
-    switch (effect.kind) {
-      case "fence": {
-        const { generation } = effect;
-        // What this worker sent from now on would count as of the new generation.
-        this.#standStill("the initializer begins a recovery");
-        return enterGeneration(generation, () => this.#driveRecovery({ kind: "fenced", generation }));
-      }
-      case "recover":
-        return this.#toAll({ kind: "recover", generation: effect.generation, reason: effect.reason });
-      case "restore": {
-        const { to, generation, epoch, empty } = effect;
-        return this.#to(to, { kind: "restore", generation, epoch, empty });
-      }
-      case "recovered":
-        if (effect.epoch > 0)
-          log.info(
-            "recovered",
-            `The cluster is at checkpoint ${effect.epoch} again, with ${effect.entries} keys: ${effect.reason}`,
-          );
-        this.#drive({ kind: "resume", complete: effect.epoch, used: effect.used });
-        this.#toAll({ kind: "recovered", generation: effect.generation, epoch: effect.epoch });
-        return release();
-      case "refuse": {
-        const { worker, code, sentence } = effect.refusal;
-        log.error(code, sentence);
-        return this.#to(worker, { kind: "recovery_refused", generation: this.#generation, code, sentence });
-      }
-      default:
-        return unreachable(effect);
-    }
-  }
-
-  #toAll(message: CheckpointMessage): void {
-    for (const member of this.#options.members) this.#to(member, message);
   }
 
   #to(worker: WorkerName, message: CheckpointMessage): void {

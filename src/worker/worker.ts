@@ -552,7 +552,6 @@ export class Worker {
       restarted: store.saved !== null,
       hooks: this.#hooks,
     });
-    this.#checkpoints.start();
   }
 
   #reached(phase: Phase): void {
