@@ -80,6 +80,7 @@ export class BackPressure {
 
   #blockers(reach: Reach): string[] {
     const by: string[] = [];
+    if (this.#around?.deadLetters?.blocked === true) by.push("the file of dead letters (waiting for the disk)");
     for (const sink of reach.reachesSinks) {
       const connector = this.#options.sinks[sink]!;
       if (this.#holdsBack(connector))

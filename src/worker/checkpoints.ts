@@ -507,7 +507,7 @@ export class Checkpoints {
       this.#muted = true;
       log.error(
         "checkpoints_failing",
-        `Sources stand still until a checkpoint succeeds: ${failures} in a row have failed`,
+        `Sources stand still until a checkpoint succeeds: ${failures} in a row have failed, the last one because of this: ${reason}`,
       );
     }
     this.#align(this.#aligner.abort(epoch));

@@ -275,18 +275,11 @@ export class Coordination {
             if (reason !== null) this.beginRecovery(reason);
           }),
         (error: unknown) =>
-          turn(() =>
+          turn(() => {
             // Whether the record is there is not known: only a restart, which reads it, can tell.
-            fail(
-              new StorageError(
-                "decision_failed",
-                `Cannot write the decision of checkpoint ${epoch}: ${String(error)}`,
-                {
-                  cause: error,
-                },
-              ),
-            ),
-          ),
+            if (error instanceof StorageError) return fail(error);
+            throw error;
+          }),
       );
   }
 

@@ -20,7 +20,7 @@ import {
   encodeDeadLetter,
   encodeDeadLettersHeader,
 } from "../store/dead_letter_file.ts";
-import { join } from "../store/folders.ts";
+import { join, shellWord } from "../store/folders.ts";
 import { removeIfThere } from "../store/replace_file.ts";
 import { ByteWriter } from "../wire/byte_writer.ts";
 
@@ -87,11 +87,15 @@ export class DeadLetters {
     if (this.#length === 0) encodeDeadLettersHeader(out);
     encodeDeadLetter(out, letter);
     const bytes = out.take();
-    const { bytesMax = BYTES_MAX, log } = this.#options;
+    const { bytesMax = BYTES_MAX, folder, log } = this.#options;
     if ((this.#length ?? this.#written + this.#waitingBytes) + bytes.length > bytesMax) {
       this.dropped++;
       if (!this.#isFullSaid)
-        log.error("dead_letters_full", `${this.path} has its full ${bytesMax} bytes: what comes is dropped`);
+        log.error(
+          "dead_letters_full",
+          `${this.path} has its full ${bytesMax} bytes: further records that user code refuses are dropped and counted; ` +
+            `correct the code, or let the stage skip them. To look at those that are kept: tammar dead-letters ${shellWord(folder)}`,
+        );
       this.#isFullSaid = true;
       return false;
     }

@@ -4,8 +4,11 @@ import { test } from "node:test";
 import { application, type ErrorPolicy, fileSink, fileSource, lines, source } from "../../mod.ts";
 import type { Application } from "../../src/api/application.ts";
 import { UserCodeError } from "../../src/base/errors.ts";
+import { VirtualWorld } from "../../src/runtime/virtual/world.ts";
 import { type DeadLetter, decodeDeadLetter } from "../../src/store/dead_letter_file.ts";
 import { NO_CHECKPOINTS } from "../../src/worker/config.ts";
+import { DeadLetters } from "../../src/worker/dead_letters.ts";
+import { CollectedLog } from "../connectors/fakes.ts";
 import { VirtualCluster } from "../lib/virtual_cluster.ts";
 
 const INPUT = "/data/in.txt";
@@ -258,4 +261,39 @@ test("without checkpoints dead letters are kept as well, behind those of an earl
   assert.ok(await made.working());
   await made.world.runFor(500);
   assert.deepEqual(lettersOf(made, "initializer").map(numberOf), [11, 13, 11, 13]);
+});
+
+test("a file of dead letters that is full takes no more: that is said once, with what to do", async () => {
+  const world = new VirtualWorld({ seed: 3 });
+  const log = new CollectedLog();
+  const letter = (text: string): DeadLetter => ({
+    ...{ atMs: 1, worker: "w1", source: "numbers", place: null, framing: null, stage: "numbers/double" },
+    ...{ during: "apply", key: null, time: 5, error: "no", bytes: null, head: null, value: text, unfit: null },
+  });
+  let done = false;
+  world.host("w1").startProcess(async ({ disk }) => {
+    await disk.makeDir("/w1");
+    const options = { disk, log, folder: "/w1", clusterId: "0".repeat(32), turn: (run: () => void) => run() };
+    const letters = new DeadLetters({
+      ...options,
+      voted: () => {},
+      failed: (error) => assert.fail(error),
+      bytesMax: 500,
+    });
+    letters.goBack(0);
+    assert.equal(letters.add(letter("fits")), true);
+    assert.equal(letters.add(letter("x".repeat(400))), false);
+    assert.equal(letters.add(letter("y".repeat(400))), false);
+    assert.deepEqual([letters.added, letters.dropped], [1, 2]);
+    await letters.close();
+    const { length } = (await disk.stat(letters.path))!;
+    assert.ok(length > 0 && length <= 500, `${length}`);
+    done = true;
+  });
+  assert.ok(await world.runUntil(() => done, 10_000));
+  assert.equal(log.count("dead_letters_full"), 1);
+  assert.match(
+    log.last("dead_letters_full"),
+    /^dead_letters_full: \/w1\/dead-letters-0+ has its full 500 bytes: further records that user code refuses are dropped and counted.*correct the code.*tammar dead-letters \/w1$/,
+  );
 });

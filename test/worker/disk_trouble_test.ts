@@ -39,6 +39,10 @@ test("a full disk costs checkpoints, then sources stand still, and all goes on b
     said(cluster, INITIALIZER),
     /checkpoint_aborted: Checkpoint \d+ is aborted \(5 in a row\): worker w1: Cannot write the checkpoint to \/tmp\/.*no space is left.*Free some space there/,
   );
+  assert.match(
+    said(cluster, INITIALIZER),
+    /checkpoints_failing: Sources stand still until a checkpoint succeeds: 5 in a row have failed, .*no space is left/,
+  );
   // What was on its way comes out, then nothing.
   await cluster.world.runFor(1_000);
   const before = cluster.sink.lines.length;
