@@ -4,7 +4,7 @@
  * has something to send is flushed once.
  */
 import { showAddress } from "../base/address.ts";
-import { EXIT, type ExitStatus, ResilienceError, StorageError, TammarError, UserCodeError } from "../base/errors.ts";
+import { EXIT, type ExitStatus, StorageError, TammarError, UserCodeError } from "../base/errors.ts";
 import { type Epoch, INITIALIZER, type WorkerName } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import { planFingerprintText } from "../plan/fingerprint_text.ts";
@@ -13,10 +13,8 @@ import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import { type FilesAfterStop, NO_LAST_CHECKPOINT } from "../protocol/stop/stop.ts";
 import type { Address, Millis, Runtime } from "../runtime/runtime.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
-import { DecisionFile, NOTHING_DECIDED } from "../store/decision_file.ts";
-import { DECISION_FILE, shellWord } from "../store/folders.ts";
+import { shellWord } from "../store/folders.ts";
 import { isResentName } from "../store/resent_file.ts";
-import type { SavedCluster } from "../store/saved_cluster.ts";
 import { countStop } from "../store/stops_file.ts";
 import { openStore, otherFingerprintError, type Store } from "../store/store.ts";
 import type { DrainReport, Phase } from "../wire/control.ts";
@@ -25,6 +23,7 @@ import type { BatchLinks } from "./batch_links.ts";
 import { ControlChannel } from "./channels/control_channel.ts";
 import { DataChannel } from "./channels/data_channel.ts";
 import type { LinkKind, LinkOwner } from "./channels/link_owner.ts";
+import { CheckpointFiles } from "./checkpoint_files.ts";
 import { Checkpoints } from "./checkpoints.ts";
 import { Cluster, type ClusterOptions } from "./cluster.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -37,7 +36,6 @@ import { MemoryGuard } from "./memory_guard.ts";
 import { Queries } from "./queries.ts";
 import { Resend } from "./resend.ts";
 import { SlowTurns } from "./slow_turns.ts";
-import { StateKeeper } from "./state_keeper.ts";
 import { Streams } from "./streams.ts";
 import { WorkerMetrics } from "./worker_metrics.ts";
 
@@ -88,10 +86,7 @@ export class Worker {
   #streams: Streams | null = null;
   /** Of dead letters. Null before the cluster is known. */
   #resend: Resend | null = null;
-  /** What an earlier start has left; null: none has. */
-  #state: StateKeeper | null = null;
-  /** The initializer's, with checkpoints. */
-  #decisions: DecisionFile | null = null;
+  readonly #checkpointFiles: CheckpointFiles;
   /** All that this checkpoint and earlier ones decide is visible, and that was told. */
   #settledEpoch: Epoch = 0;
   #depth = 0;
@@ -121,6 +116,7 @@ export class Worker {
       this.#exit = resolve;
     });
     const turn = (run: () => void) => this.#turn(run);
+    this.#checkpointFiles = new CheckpointFiles({ config, runtime, log, hooks });
     this.#metrics = new WorkerMetrics(config, runtime, log, this.#plan);
     this.#memory = new MemoryGuard({
       limitBytes: config.limits.memoryBytes,
@@ -197,7 +193,7 @@ export class Worker {
     const { acceptOtherVersion } = this.#config.checkpoints;
     if (saved !== null && saved.state !== "suspended" && saved.fingerprint !== fingerprint && !acceptOtherVersion)
       throw otherFingerprintError(folder, saved, fingerprint);
-    if (saved !== null) await this.#readCheckpoints(saved, folder);
+    if (saved !== null) await this.#checkpointFiles.read(saved.clusterId, folder);
     if (this.#ending) return;
     if (saved !== null && role === "initializer" && saved.workerCount !== this.#config.workerCount) {
       log.warn(
@@ -239,7 +235,7 @@ export class Worker {
       turn: (run) => this.#turn(run),
       owner: {
         install: (cluster) => this.#install(cluster),
-        beforeFormed: (clusterId) => this.#beforeFormed(clusterId),
+        beforeFormed: (clusterId) => this.#checkpointFiles.beforeFormed(clusterId, this.#store!.folder),
         reached: (phase) => this.#reached(phase),
         beginDrain: (withinMs) => this.#beginDrain(withinMs),
         finish: (reports, files) => this.#finish(reports, files),
@@ -453,48 +449,6 @@ export class Worker {
     });
   }
 
-  /** What an earlier start left, all of it before anything is changed: whatever does not do is refused now. */
-  async #readCheckpoints({ clusterId }: SavedCluster, folder: string): Promise<void> {
-    const { role, checkpoints } = this.#config;
-    const { acceptStateLoss, intervalMs } = checkpoints;
-    if (role === "initializer") {
-      this.#decisions = await DecisionFile.open(this.#runtime.disk, folder, clusterId);
-      const { decision } = this.#decisions;
-      const { epoch } = decision ?? NOTHING_DECIDED;
-      if (intervalMs === null && epoch > 0 && !acceptStateLoss) throw checkpointsThere(folder, epoch);
-      if (intervalMs !== null && decision === null && !acceptStateLoss) throw decisionMissing(folder);
-    }
-    if (intervalMs === null) return;
-    const state = await this.#openState(clusterId, folder);
-    this.#state = state;
-    const { torn } = state.facts();
-    if (torn === null) return;
-    this.#log.warn(
-      "state_torn",
-      `The last ${torn.bytes} bytes of ${torn.path} cannot be read (offset ${torn.offset}: ${torn.why}). So it is when this ` +
-        `worker died while a checkpoint was written: they are left out. If that checkpoint exists, the recovery refuses the file`,
-    );
-  }
-
-  #openState(clusterId: string, folder: string): Promise<StateKeeper> {
-    const { disk, clock } = this.#runtime;
-    const { name: worker, checkpoints } = this.#config;
-    const application = this.#config.application.name;
-    const { acceptStateLoss } = checkpoints;
-    const { logSegmentBytes: segmentBytes, logSlackBytes: slackBytes, sliceKeys } = this.#config.limits;
-    const { rotation } = checkpoints;
-    const sizes = {
-      segmentBytes: rotation === null ? segmentBytes : (rotation.fileBytes ?? Number.MAX_SAFE_INTEGER),
-      slackBytes,
-      sliceKeys,
-    };
-    return StateKeeper.open({
-      ...{ disk, clock, folder, clusterId, application, worker, acceptStateLoss, ...sizes },
-      rotates: rotation !== null,
-      onRotation: (step, path) => this.#rotated(step, path),
-    });
-  }
-
   #rotateLog(): void {
     if (this.#config.checkpoints.rotation === null) {
       this.#log.warn(
@@ -507,20 +461,6 @@ export class Worker {
         "Cannot rotate the event log: the cluster is not formed yet; ask again when it is",
       );
     } else this.#checkpoints.rotate();
-  }
-
-  #rotated(step: "begun" | "durable", path: string): void {
-    if (step === "begun") return this.#hooks.reached("rotation.file_made");
-    this.#log.info("rotated", `The event log goes on in ${path}`);
-    this.#hooks.reached("rotation.durable");
-  }
-
-  /** Once a cluster with checkpoints is formed, its initializer has a decision: a missing one is a lost one. */
-  async #beforeFormed(clusterId: string): Promise<void> {
-    const { checkpoints, role } = this.#config;
-    if (checkpoints.intervalMs === null || role !== "initializer") return;
-    this.#decisions = new DecisionFile(this.#runtime.disk, this.#store!.folder, clusterId, null);
-    await this.#decisions.write(NOTHING_DECIDED);
   }
 
   #takeCheckpoints(cluster: ClusterInformation): void {
@@ -541,9 +481,8 @@ export class Worker {
       enterGeneration: (generation, durable) => this.#cluster!.enterGeneration(generation, durable),
       release: () => this.#cluster!.release(),
       fail: (error) => void this.#fail(error),
-      openState: () =>
-        this.#state === null ? this.#openState(cluster.clusterId, store.folder) : Promise.resolve(this.#state),
-      decisions: this.#decisions,
+      openState: () => this.#checkpointFiles.state(cluster.clusterId, store.folder),
+      decisions: this.#checkpointFiles.decisions,
       letters: {
         standStill: () => this.#resend?.standStill(),
         completed: (epoch) => this.#resend?.completed(epoch),
@@ -673,7 +612,7 @@ export class Worker {
       this.#resend?.close();
       await this.#shell.close(RECORD_GRACE_MS);
       await this.#checkpoints?.close();
-      await this.#state?.close();
+      await this.#checkpointFiles.close();
       this.#hooks.reached("leave.connectors_closed");
       this.#metrics.close();
       await this.#farewell();
@@ -786,24 +725,6 @@ function megabytes(bytes: number): string {
 }
 
 const NOT_YET = "the cluster does not work yet: send them when it does";
-
-function decisionMissing(folder: string): ResilienceError {
-  return new ResilienceError(
-    "resilience_incomplete",
-    `Cannot use ${folder}: the file ${DECISION_FILE}-*, which says which checkpoint exists, is missing: the cluster was formed ` +
-      `with --checkpoint-interval off, or the file is lost. Nothing was changed. Give the folder back what it had; or start ` +
-      `with --checkpoint-interval off again; or go on with empty state: --accept-state-loss. To look at it: ` +
-      `tammar store verify ${shellWord(folder)}`,
-  );
-}
-
-function checkpointsThere(folder: string, epoch: Epoch): ResilienceError {
-  return new ResilienceError(
-    "resilience_has_checkpoints",
-    `Cannot use ${folder} with --checkpoint-interval off: the cluster is at checkpoint ${epoch}, and would start with empty ` +
-      `state beside it. Nothing was changed. Leave the option out; or go on with empty state: --accept-state-loss`,
-  );
-}
 
 /** @param epoch The last complete checkpoint. @param left What stayed behind. */
 function filesStay(files: FilesAfterStop, folder: string, epoch: Epoch, left: string): string {
