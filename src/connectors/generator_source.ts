@@ -6,6 +6,12 @@ import type { ConnectorStatus, SourceCheckpoints, SourceConnector } from "./conn
 import { Pacer } from "./pacer.ts";
 
 const BATCH_RECORDS_MAX = 1_024;
+/**
+ * Of one turn, if it is not over sooner: what goes to other workers leaves at its end, so that more batches a turn are fewer and
+ * larger writes.
+ */
+const TURN_BATCHES_MAX = 4;
+const TURN_MS: Millis = 1;
 /** Between two batches of a paced source, at least. */
 const PACE_MS: Millis = 5;
 
@@ -109,17 +115,22 @@ export class GeneratorSourceConnector implements SourceConnector {
     this.#scheduled = false;
     const maker = this.#maker;
     if (this.#state !== "running" || maker === null || this.#options.blocked()) return;
-    const steps = Math.min(this.#pacer.due(), BATCH_RECORDS_MAX);
-    if (steps > 0) {
-      const values = maker.take(steps);
+    const { clock, blocked, values } = this.#options;
+    const began = clock.monotonicMs();
+    for (let batches = 0; batches < TURN_BATCHES_MAX; batches++) {
+      const steps = Math.min(this.#pacer.due(), BATCH_RECORDS_MAX);
+      if (steps === 0) break;
+      const records = maker.take(steps);
       this.#pacer.took(steps);
-      this.emitted += values.length;
-      if (values.length > 0) {
-        this.#options.values(values, (value) => {
+      this.emitted += records.length;
+      if (records.length > 0) {
+        values(records, (value) => {
           const step = maker.stepOf(value);
           return step === null ? null : { kind: "generator", step };
         });
       }
+      if (!this.#isRunning() || maker !== this.#maker || maker.ended || blocked()) break;
+      if (clock.monotonicMs() - began >= TURN_MS) break;
     }
     // Whatever took the records may have closed this source.
     if (this.#isRunning() && maker.ended) this.#end();

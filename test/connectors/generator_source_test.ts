@@ -15,6 +15,8 @@ interface Bench {
   readonly batches: number[];
   readonly errors: UserError[];
   blocked: boolean;
+  /** Behind each batch. */
+  took(): void;
 }
 
 function bench(settings: Parameters<typeof generatorSource<number, unknown>>[0]): Bench {
@@ -28,6 +30,7 @@ function bench(settings: Parameters<typeof generatorSource<number, unknown>>[0])
     batches: [],
     errors: [],
     blocked: false,
+    took: () => {},
     source: new GeneratorSourceConnector({
       clock,
       log,
@@ -42,6 +45,7 @@ function bench(settings: Parameters<typeof generatorSource<number, unknown>>[0])
       values: (values) => {
         made.batches.push(values.length);
         made.values.push(...values);
+        made.took();
       },
     }),
   };
@@ -69,6 +73,19 @@ test("a paced generator makes its rate exactly, however late its timers are", as
     );
     assert.ok(Math.max(...run.batches) <= 1_024);
     assert.deepEqual(run.values.slice(0, 3), [0, 1, 2]);
+  }
+});
+
+test("a turn of an unpaced generator is over when it took a millisecond, or a batch has blocked it", async () => {
+  for (const ends of ["late", "blocked"] as const) {
+    const run = bench(numbers);
+    run.took = () => {
+      if (ends === "late") run.clock.now += 0.6;
+      else run.blocked = run.batches.length === 2;
+    };
+    run.source.open();
+    await run.clock.advance(0.01);
+    assert.deepEqual(run.batches, [1_024, 1_024], ends);
   }
 });
 
@@ -104,7 +121,7 @@ test("a generator that was blocked for long makes up for one second at most", as
   assert.ok(Math.abs(run.source.emitted - before - 2_000) <= 10, `${run.source.emitted - before}`);
 });
 
-test("an unpaced generator goes in batches, lets others have their turn, and stops within one when blocked", async () => {
+test("an unpaced generator goes in batches, a few a turn, lets others have theirs, and hands on nothing when blocked", async () => {
   const run = bench(numbers);
   run.source.open();
   const prng = new Prng(1, "unpaced");
@@ -116,7 +133,7 @@ test("an unpaced generator goes in batches, lets others have their turn, and sto
     const before = run.source.emitted;
     await run.clock.advance(0.01);
     const batch = run.source.emitted - before;
-    assert.ok(batch === 0 || (batch === 1_024 && !run.blocked));
+    assert.equal(batch, run.blocked ? 0 : 4 * 1_024);
     assert.equal(others, turn + 1);
   }
   assert.ok(run.source.emitted >= 50 * 1_024);
