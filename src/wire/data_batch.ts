@@ -43,6 +43,22 @@ export interface KnownKeys {
   guessKey(hash: number, length: number): string | undefined;
 }
 
+/** The typed columns of one batch after the other, for a reader that is done with one before it decodes the next. Grown as needed. */
+export class ColumnSpace {
+  #times = new Float64Array(0);
+  #hashes = new Uint32Array(0);
+
+  times(count: number): Float64Array<ArrayBuffer> {
+    if (this.#times.length < count) this.#times = new Float64Array(count * 2);
+    return this.#times;
+  }
+
+  hashes(count: number): Uint32Array<ArrayBuffer> {
+    if (this.#hashes.length < count) this.#hashes = new Uint32Array(count * 2);
+    return this.#hashes;
+  }
+}
+
 class KeysByHash implements KnownStrings {
   readonly #hashes: Uint32Array;
   readonly #known: KnownKeys;
@@ -109,10 +125,16 @@ function isConstant(times: Float64Array, count: number): boolean {
  * Decodes a batch that fills `bytes`. Nothing of the result refers to them.
  *
  * @param known Keys that are there already.
+ * @param space Where times and hashes go: they are valid until it is used again. Default: arrays of their own.
  * @throws {ProtocolError} `bad_batch`, and what `decodeValues` throws. {ValueError} `codec_broken` when the author's codec
  * returns too few values.
  */
-export function decodeDataBatch(bytes: Uint8Array, codec?: ValueBatchCodec, known?: KnownKeys): DataBatchColumns {
+export function decodeDataBatch(
+  bytes: Uint8Array,
+  codec?: ValueBatchCodec,
+  known?: KnownKeys,
+  space?: ColumnSpace,
+): DataBatchColumns {
   const reader = new ByteReader("the data batch", bytes);
   const exchange = reader.u16();
   const pipeline = reader.u16();
@@ -124,19 +146,14 @@ export function decodeDataBatch(bytes: Uint8Array, codec?: ValueBatchCodec, know
   if (flags > (KEYED | ONE_TIME)) throw reader.error("bad_batch", `has unknown flags ${flags}`);
   // A record has a byte at least, wherever its time is.
   if (count > reader.remaining) throw reader.error("truncated", `lacks some of ${count} records`);
-  let times: Float64Array;
-  if ((flags & ONE_TIME) === 0) {
-    const timeBytes = reader.bytes(count * 8);
-    times = new Float64Array(count);
-    new Uint8Array(times.buffer).set(timeBytes);
-  } else {
-    times = new Float64Array(count).fill(reader.view.getFloat64(reader.skip(8), true));
-  }
+  const times = space?.times(count) ?? new Float64Array(count);
+  if ((flags & ONE_TIME) === 0) new Uint8Array(times.buffer).set(reader.bytes(count * 8));
+  else times.fill(reader.view.getFloat64(reader.skip(8), true), 0, count);
   let hashes = new Uint32Array(0);
   let keys: string[] = [];
   if ((flags & KEYED) !== 0) {
     const hashBytes = reader.bytes(count * 4);
-    hashes = new Uint32Array(count);
+    hashes = space?.hashes(count) ?? new Uint32Array(count);
     new Uint8Array(hashes.buffer).set(hashBytes);
     keys = decodeStrings(reader, count, known === undefined ? undefined : new KeysByHash(hashes, known));
   }

@@ -2,6 +2,7 @@ import type { WorkerName } from "../base/ids.ts";
 
 /** What the dataflow needs of the data channel. */
 export interface BatchLinks {
+  /** `bytes` are valid during the call. */
   sendBatch(to: WorkerName, exchange: number, bytes: Uint8Array): void;
   sendEnd(to: WorkerName, exchange: number): void;
   hasCredit(to: WorkerName, exchange: number): boolean;

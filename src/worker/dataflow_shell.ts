@@ -25,7 +25,7 @@ import type { RegistryRequest } from "../protocol/connector/stream_registry.ts";
 import type { ClusterInformation } from "../protocol/membership/membership.ts";
 import type { Millis, Runtime } from "../runtime/runtime.ts";
 import type { DrainReport } from "../wire/control.ts";
-import { type DataBatchColumns, decodeDataBatch } from "../wire/data_batch.ts";
+import { ColumnSpace, type DataBatchColumns, decodeDataBatch } from "../wire/data_batch.ts";
 import { BackPressure } from "./back_pressure.ts";
 import type { BatchLinks } from "./batch_links.ts";
 import type { WorkerConfig } from "./config.ts";
@@ -98,6 +98,8 @@ export class DataflowShell {
   readonly #pressure: BackPressure;
   readonly #sinks: SinkConnector[];
   readonly #inlets: Inlet[];
+  /** Batches from peers are taken in one after the other. */
+  readonly #space = new ColumnSpace();
   #dataflow: Dataflow | null = null;
   #links: BatchLinks | null = null;
   #outlet: Outlet | null = null;
@@ -427,7 +429,7 @@ export class DataflowShell {
   #fromPeer(exchange: number, from: WorkerName, bytes: Uint8Array): void {
     let columns: DataBatchColumns;
     try {
-      columns = decodeDataBatch(bytes, undefined, this.#dataflow!.knownKeys(exchange));
+      columns = decodeDataBatch(bytes, undefined, this.#dataflow!.knownKeys(exchange), this.#space);
     } catch (error) {
       return this.#malformed(from, error instanceof Error ? error.message : String(error));
     }

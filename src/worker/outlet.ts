@@ -43,7 +43,11 @@ export class Outlet {
     let why: unknown;
     try {
       encodeDataBatch(columns, writer);
-      if (writer.length <= lengthMax) return links.sendBatch(to, exchange, writer.take());
+      if (writer.length <= lengthMax) {
+        const bytes = writer.written();
+        writer.clear();
+        return links.sendBatch(to, exchange, bytes);
+      }
       why = new RangeError(`the record has ${writer.length} bytes; at most ${lengthMax} can go to another worker`);
     } catch (error) {
       // A value that can't travel, behind the first ones, which are all checked. The others of its batch do travel.

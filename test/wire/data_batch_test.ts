@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ProtocolError } from "../../src/base/errors.ts";
 import { ByteWriter } from "../../src/wire/byte_writer.ts";
-import { type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../../src/wire/data_batch.ts";
+import { ColumnSpace, type DataBatchColumns, decodeDataBatch, encodeDataBatch } from "../../src/wire/data_batch.ts";
 import { ValueError } from "../../src/wire/values.ts";
 
 function batchOf(count: number): DataBatchColumns {
@@ -58,6 +58,19 @@ test("the result does not refer to the bytes it came from", () => {
   const decoded = decodeDataBatch(bytes);
   bytes.fill(0xff);
   assert.deepStrictEqual(decoded, batch);
+});
+
+test("batches that share a space for their columns come back one after the other, whatever their lengths", () => {
+  const space = new ColumnSpace();
+  for (const count of [5, 1000, 1, 0, 600]) {
+    for (const constant of [false, true]) {
+      const batch = batchOf(count);
+      if (constant) batch.times.fill(3);
+      const { times, hashes, ...rest } = decodeDataBatch(encode(batch), undefined, undefined, space);
+      const whole = { ...rest, times: times.slice(0, count), hashes: hashes.slice(0, count) };
+      assert.deepStrictEqual(whole, batch, `${count} records`);
+    }
+  }
 });
 
 test("the layout is fixed", () => {

@@ -223,7 +223,8 @@ class MemoryLinks implements BatchLinks {
     this.#owner = owner;
   }
 
-  sendBatch(to: string, exchange: number, bytes: Uint8Array): void {
+  sendBatch(to: string, exchange: number, given: Uint8Array): void {
+    const bytes = given.slice();
     const link = this.#linkTo(to);
     link.batch(exchange, bytes.length);
     link.deliver(bytes.length, (receiver) => receiver.shell.batch(this.#owner.name, exchange, bytes));

@@ -34,6 +34,7 @@ const PAYLOAD_OVERHEAD_BYTES = 64;
 const COMPACT_AT = 1024;
 
 export class LinkSender<Kind> {
+  readonly #released: (payload: Payload<Kind>) => void;
   /** `#queue[#head]` is the oldest unacknowledged payload. */
   #queue: Payload<Kind>[] = [];
   #head = 0;
@@ -43,6 +44,11 @@ export class LinkSender<Kind> {
   #lastSequence = 0;
   #unackedBytes = 0;
   #unsentBytes = 0;
+
+  /** @param released Told of each payload that is no longer kept. */
+  constructor(released: (payload: Payload<Kind>) => void = () => {}) {
+    this.#released = released;
+  }
 
   /** The last number given out; 0: none yet. */
   get lastSequence(): number {
@@ -111,6 +117,7 @@ export class LinkSender<Kind> {
       }
       this.#unackedBytes -= sizeOf(payload);
       this.#head++;
+      this.#released(payload);
     }
     if (this.#head === this.#queue.length) this.#compact();
     else if (this.#head >= COMPACT_AT && this.#head * 2 >= this.#queue.length) this.#compact();

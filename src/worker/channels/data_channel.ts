@@ -32,7 +32,7 @@ export class DataChannel {
   }
 
   /**
-   * `bytes` are the channel's from now on, until they are acknowledged. They are taken whether there is credit or not;
+   * `bytes` are valid during the call: a copy is kept until it is acknowledged. They are taken whether there is credit or not;
    * `hasCredit` is to be asked before more input is read.
    */
   sendBatch(to: WorkerName, exchange: number, bytes: Uint8Array): void {

@@ -8,6 +8,7 @@ import type { WorkerName } from "../../base/ids.ts";
 import { CreditGranter, CreditSpender } from "../../protocol/session/credit.ts";
 import { type AckPolicy, LinkReceiver } from "../../protocol/session/link_receiver.ts";
 import { LinkSender, type Payload } from "../../protocol/session/link_sender.ts";
+import { PayloadSpace } from "../../protocol/session/payload_space.ts";
 import type { PeerProcess, Standing } from "../../protocol/session/peer_process.ts";
 import type { Millis } from "../../runtime/runtime.ts";
 import {
@@ -53,7 +54,7 @@ export interface LinkCounters {
 export class Link implements Omit<LinkFrames, "open"> {
   readonly peer: WorkerName;
   readonly kind: LinkKind;
-  readonly sender = new LinkSender<PayloadKind>();
+  readonly sender: LinkSender<PayloadKind>;
   readonly receiver: LinkReceiver;
   readonly counters: LinkCounters = {
     payloadsSent: 0,
@@ -69,6 +70,7 @@ export class Link implements Omit<LinkFrames, "open"> {
   readonly #events: LinkEvents;
   readonly #spender: CreditSpender;
   readonly #granter: CreditGranter;
+  readonly #space = new PayloadSpace();
   readonly #usableTold = new Map<number, boolean>();
   #creditTouched = false;
   /** Highest number ever given to a connection. */
@@ -89,6 +91,7 @@ export class Link implements Omit<LinkFrames, "open"> {
   constructor(peer: WorkerName, kind: LinkKind, settings: LinkSettings, events: LinkEvents) {
     this.peer = peer;
     this.kind = kind;
+    this.sender = new LinkSender((payload) => this.#released(payload));
     this.receiver = new LinkReceiver(settings.ack);
     this.#settings = settings;
     this.#events = events;
@@ -98,10 +101,17 @@ export class Link implements Omit<LinkFrames, "open"> {
 
   // ---- for the channel
 
+  /** The bytes of a batch are valid during the call; all others are the link's from now on. */
   append(kind: PayloadKind, exchange: number, bytes: Uint8Array): void {
-    this.sender.append(kind, exchange, this.#events.generation(), bytes);
+    const kept = kind === "batch" ? this.#space.copy(bytes) : bytes;
+    this.sender.append(kind, exchange, this.#events.generation(), kept);
     if (kind === "batch") this.#spender.spend(exchange, bytes.length);
     this.#creditTouched = true;
+  }
+
+  #released(payload: Payload<PayloadKind>): void {
+    // What is acknowledged while a part of it is still to be written came by an earlier connection.
+    if (payload.kind === "batch" && payload !== this.#current) this.#space.free(payload.bytes);
   }
 
   hasCredit(exchange: number): boolean {

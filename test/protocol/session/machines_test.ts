@@ -90,6 +90,22 @@ test("LinkSender gives back the memory of a long queue as it is acknowledged", (
   assert.equal(sender.unsentBytes, 0);
 });
 
+test("LinkSender tells of each payload once when it is acknowledged, and of none that it keeps", () => {
+  const released: number[] = [];
+  const sender = new LinkSender<"x">(({ sequence }) => released.push(sequence));
+  for (let i = 0; i < 5; i++) sender.append("x", 0, 1, new Uint8Array(1));
+  sender.resume(1);
+  sender.next();
+  sender.lost();
+  assert.deepEqual(released, [1]);
+  sender.resume(0);
+  sender.ack(3);
+  sender.ack(2);
+  assert.deepEqual(released, [1, 2, 3]);
+  sender.discard();
+  assert.deepEqual(released, [1, 2, 3, 4, 5]);
+});
+
 test("LinkReceiver delivers each payload once and refuses a gap", () => {
   const receiver = new LinkReceiver(ack);
   assert.ok(receiver.isNew(1));
