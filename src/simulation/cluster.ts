@@ -7,6 +7,7 @@ import type { Log } from "../base/log.ts";
 import { Prng } from "../base/prng.ts";
 import { isDeadLettersName } from "../store/dead_letter_file.ts";
 import { baseOf, CLUSTER_FILE, NEW_SUFFIX, REMOVING_FILE, storePaths } from "../store/folders.ts";
+import { isResentName } from "../store/resent_file.ts";
 import { decodeSavedCluster, type SavedCluster } from "../store/saved_cluster.ts";
 import { DEFAULT_LIMITS, DEFAULT_TIMING, NO_CHECKPOINTS, type WorkerConfig } from "../worker/config.ts";
 import type { CrashPoint, WorkerStatus } from "../worker/crash_points.ts";
@@ -22,6 +23,7 @@ import { runSender, type SenderOptions } from "./environment/sender.ts";
 import { runStranger } from "./environment/stranger.ts";
 import { TwoPhaseHost } from "./environment/two_phase_host.ts";
 import { LengthCuts } from "./length_cuts.ts";
+import { Letters } from "./letters.ts";
 import {
   type Audit,
   type BadStart,
@@ -119,6 +121,7 @@ export class SimulatedCluster {
   readonly observation: Observation;
   readonly suite: SuiteApplication;
   readonly machines: ReadonlyMap<WorkerName, StageMachine>;
+  readonly letters: Letters;
   readonly #stage: Stage;
   readonly #hooks: ClusterHooks;
   readonly #running = new Map<WorkerName, Running>();
@@ -155,6 +158,13 @@ export class SimulatedCluster {
     this.#operatorMachine = this.world.host("operator");
     this.#strangerMachine = this.world.host("stranger");
     this.#newcomerMachine = this.world.host(NEWCOMER);
+    this.letters = new Letters({
+      world: this.world,
+      machines: this.machines,
+      observation: this.observation,
+      externalPort: PORTS.external,
+      directory: RESILIENCE_DIR,
+    });
     this.#watchReads();
   }
 
@@ -304,7 +314,11 @@ export class SimulatedCluster {
       .get(name)!
       .disk.paths()
       .filter(
-        (path) => path.startsWith(`${RESILIENCE_DIR}/`) && !path.endsWith("/") && !isDeadLettersName(baseOf(path)),
+        (path) =>
+          path.startsWith(`${RESILIENCE_DIR}/`) &&
+          !path.endsWith("/") &&
+          !isDeadLettersName(baseOf(path)) &&
+          !isResentName(baseOf(path)),
       );
   }
 
@@ -349,10 +363,17 @@ export class SimulatedCluster {
   /** Whoever reads the output at this moment. */
   #readVisible(): void {
     let count = 0;
+    let changed = false;
     for (const name of this.names) {
       const text = this.#twoPhase === null ? this.#filesText(name) : this.#twoPhase.visible(name);
+      changed ||= this.observation.visible.get(name) !== text;
       this.observation.visible.set(name, text);
+      if (this.suite.refuses === true) continue;
       for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) count++;
+    }
+    // A letter may come twice, if nobody could say whether it was in: what counts is that its record has come.
+    if (this.suite.refuses === true) {
+      count = changed ? recordsIn(this.observation.visible.values()) : this.observation.lineCount;
     }
     if (count === this.observation.lineCount) return;
     this.observation.lineCount = count;
@@ -540,7 +561,7 @@ export class SimulatedCluster {
       ),
       outputs: [{ host: SINK, port: PORTS.sink }],
       resilienceDir: RESILIENCE_DIR,
-      application: this.suite.build({ keys, messages }, watch),
+      application: this.suite.build({ keys, messages }, watch, () => !this.letters.corrected),
       applicationOptions: {},
       rawArguments: [],
       buildId: "build",
@@ -781,11 +802,15 @@ export class SimulatedCluster {
 
   // Input.
 
+  /** Where output is exactly once: is there all of it? */
+  get allVisible(): boolean {
+    return this.observation.lineCount === this.scenario.messages * this.names.length;
+  }
+
   /** Have all senders of the scenario handed over their records, or all generators made them? */
   get inputDone(): boolean {
     if (isExact(this.suite)) {
-      const isAllVisible = this.observation.lineCount === this.scenario.messages * this.names.length;
-      return isAllVisible && this.observation.programs.every(({ finished }) => finished);
+      return this.allVisible && this.observation.programs.every(({ finished }) => finished) && !this.letters.atIt;
     }
     if (this.suite.sources.length > 0) return this.#sendersLeft === 0;
     return this.names.every((name) => {
@@ -962,6 +987,15 @@ export class SimulatedCluster {
     const found = said === undefined ? null : /:(\d+)$/.exec(said.text);
     return found === null ? null : Number(found[1]);
   }
+}
+
+/** Records of `letters` of which there is a line. */
+function recordsIn(texts: Iterable<string>): number {
+  const seen = new Set<string>();
+  for (const text of texts) {
+    for (const line of text.split("\n").slice(0, -1)) seen.add(line.split(" ", 2).join(" "));
+  }
+  return seen.size;
 }
 
 /** Output files of a machine, in order. */

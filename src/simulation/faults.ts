@@ -126,6 +126,8 @@ export class FaultPlan {
     this.#calls.clear();
     this.#cluster.endNewcomers();
     this.#cluster.endBadStarts();
+    this.#cluster.letters.end();
+    this.#cluster.letters.corrected = true;
     for (const [name, machine] of machines) {
       machine.disk.spaceBytes = Number.POSITIVE_INFINITY;
       machine.powerOn();
@@ -285,6 +287,14 @@ export class FaultPlan {
       case "command":
         cluster.command(fault.worker, fault.what, fault.times);
         return fault.worker;
+      case "resend": {
+        const end = cluster.letters.send(fault.worker, fault.through);
+        if (end !== null) this.#later(fault.ms, end);
+        return end === null ? "" : `${fault.worker} through ${fault.through}`;
+      }
+      case "correct":
+        cluster.letters.corrected = true;
+        return "all";
       case "signal":
         return cluster.signal(fault.worker, fault.signal) ? fault.worker : "";
       default:

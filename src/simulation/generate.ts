@@ -36,6 +36,7 @@ const EXPECTED: readonly OracleId[] = [
   "O-BANK",
   "O-2PC",
   "O-ACK",
+  "O-LETTERS",
 ];
 
 const FORMING_MS = 2_000;
@@ -63,12 +64,18 @@ const COMMANDS: readonly CommandName[] = [
 ];
 
 const ROTATES_ONE_IN = 3;
+/** Whoever sends letters again is done by then, mostly. */
+const RESENDER_MS = 20_000;
 
 export function generateScenario(seed: bigint): Scenario {
   const profile = drawProfile(seed);
   const prng = new Prng(seed, "plan");
   const workers = workerNames(profile.workers);
   const faults = new Plan(prng, profile, workers).faults();
+  // Drawn apart, as rotation is.
+  if (SUITE[profile.application].refuses === true) {
+    faults.push(...new Plan(new Prng(seed, "letters"), profile, workers).letters());
+  }
   return {
     format: SCENARIO_FORMAT,
     name: `seed ${showSeed(seed)}`,
@@ -143,6 +150,36 @@ class Plan {
       this.#append(list, this.#group(kind), at);
     }
     if (groups.includes("stop")) this.#append(list, this.#stop(), { ms: Math.round(spanMs) });
+    return list;
+  }
+
+  /** Dead letters are sent again now and then, at bad moments, and somebody dies; the application is corrected at some time. */
+  letters(): Fault[] {
+    const prng = this.#prng;
+    const { spanMs } = this.#profile;
+    const list: Fault[] = [];
+    const time = (): Trigger => ({ ms: Math.round(prng.between(FORMING_MS, spanMs)) });
+    for (let left = 3 + prng.int(10); left > 0; left--) {
+      const [worker, through, dead] = [this.#worker(), this.#worker(), this.#worker()];
+      const ms = prng.chance(3) ? prng.int(300) : RESENDER_MS;
+      const at: Trigger = prng.chance(4)
+        ? { point: pick(prng, CRASH_POINTS), worker: through, n: 1 + prng.int(3) }
+        : time();
+      const group: Group[number][] = [{ do: "resend", worker, through, ms }];
+      if (prng.chance(2)) {
+        const afterMs = prng.between(0, prng.chance(2) ? 30 : 400);
+        const death = pick(prng, ["dead", "through", "power_loss", "all"] as const);
+        if (death === "all") {
+          group.push({ do: "kill_all", afterMs }, { do: "start_all", afterMs: this.#downMs() });
+        } else {
+          const victim = death === "through" ? through : dead;
+          group.push({ do: death === "power_loss" ? death : "kill", worker: victim, afterMs }, this.#restart(victim));
+        }
+      }
+      this.#append(list, group, at);
+    }
+    if (!prng.chance(5))
+      this.#append(list, [{ do: "correct" }], { ms: Math.round(prng.between(FORMING_MS, spanMs * 0.7)) });
     return list;
   }
 

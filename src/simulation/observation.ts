@@ -4,6 +4,7 @@
  */
 import type { WorkerName } from "../base/ids.ts";
 import type { Millis } from "../runtime/runtime.ts";
+import type { ResendOutcome } from "../wire/resend.ts";
 import type { SinkLogEntry } from "./environment/sink_book.ts";
 import type { CommandName, FaultKind, StrangerKind } from "./scenario.ts";
 
@@ -266,6 +267,29 @@ export interface ProgramRecord {
   readonly finished: boolean;
 }
 
+/** Dead letters that were sent to a worker together, and what it said became of them. */
+export interface ResentBatch {
+  /** `key value` of each. */
+  readonly records: readonly string[];
+  /** Null: it said nothing. */
+  outcome: ResendOutcome | null;
+  /** Which of them were let in is in a file, so that nobody sends them again. */
+  remembered: boolean;
+}
+
+/** One run of the tool that sends the dead letters of a worker again. */
+export interface ResendRecord {
+  readonly worker: WorkerName;
+  readonly through: WorkerName;
+  readonly startedMs: Millis;
+  /** Null: it was killed, or lost its power. */
+  endedMs: Millis | null;
+  status: number | null;
+  /** What it printed. */
+  said: string;
+  readonly batches: ResentBatch[];
+}
+
 /** How the run was wound up, after everything was mended. */
 export interface Ending {
   /** Everything was mended: power, network, disks, the sink; and every worker started. */
@@ -300,6 +324,9 @@ export class Observation {
   readonly sinkRefusals: { readonly timeMs: Millis; readonly worker: WorkerName; readonly text: string }[] = [];
   readonly newcomers: NewcomerRecord[] = [];
   readonly programs: ProgramRecord[] = [];
+  readonly resends: ResendRecord[] = [];
+  /** Of `letters` behind a stop that ended the cluster: `key value` of each letter that nobody is known to have let in again. */
+  readonly lettersLeft: string[] = [];
   readonly faults: FaultRecord[] = [];
   readonly samples: Sample[] = [];
   /** How often each machine tried to connect to each other one, for every second in which it did. */

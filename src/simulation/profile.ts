@@ -74,9 +74,12 @@ export function drawProfile(seed: bigint): Profile {
   const application =
     checkpointMs === undefined
       ? pick(prng, ["last_four", "last_four", "two_hops", "two_hops", "merge_two", "rebalance", "generated"] as const)
-      : ofABank(
+      : withLetters(
           seed,
-          fromPrograms(seed, twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const))),
+          ofABank(
+            seed,
+            fromPrograms(seed, twoPhases(seed, pick(prng, ["transfers", "transfers", "generated"] as const))),
+          ),
         );
   const spanMs = prng.between(15_000, 110_000);
   const batch = pick(prng, [1, 1, 2, 3, 5, 8]);
@@ -87,7 +90,8 @@ export function drawProfile(seed: bigint): Profile {
     checkpointMs,
     keys: pick(prng, [1, 2, 5, 10, 30, 100, 1_000]),
     spanMs,
-    messages,
+    // Whatever is refused waits until the end, and is sent again in batches of a few hundred.
+    messages: application === "letters" ? Math.min(messages, 1_000) : messages,
     senders: 1 + prng.int(Math.min(3, workers)),
     batch,
     everyMs: Math.max(1, Math.round((spanMs * batch) / messages)),
@@ -119,6 +123,11 @@ function ofABank(seed: bigint, otherwise: ApplicationName): ApplicationName {
   return otherwise === "transfers" && new Prng(seed, "bank").chance(2) ? "bank" : otherwise;
 }
 
+/** And a fifth of all with checkpoints. */
+function withLetters(seed: bigint, otherwise: ApplicationName): ApplicationName {
+  return new Prng(seed, "with letters").chance(5) ? "letters" : otherwise;
+}
+
 function drawGroups(prng: Prng, workers: number): FaultGroup[] {
   const groups = FAULT_GROUPS.filter((group) => prng.chance(RARE.has(group) ? 6 : 3));
   if (!groups.some((group) => CRASHES.includes(group)) && prng.chance(3)) groups.push(pick(prng, CRASHES));
@@ -131,9 +140,9 @@ function drawGroups(prng: Prng, workers: number): FaultGroup[] {
   return usable;
 }
 
-/** A transfer of the bank needs more than the smallest frames have; one that cannot travel is refused, and that is not the matter here. */
+/** A transfer of the bank, or a record of letters, needs more than the smallest frames have; one that cannot travel is refused, and that is not the matter here. */
 function withRoom(application: ApplicationName, limits: Partial<Limits>): Partial<Limits> {
-  if (application !== "bank" || limits.dataFrameBytes === undefined) return limits;
+  if ((application !== "bank" && application !== "letters") || limits.dataFrameBytes === undefined) return limits;
   return { ...limits, dataFrameBytes: Math.max(400, limits.dataFrameBytes) };
 }
 

@@ -203,6 +203,7 @@ class Run {
     for (const name of this.#cluster.names) this.#cluster.end(name, "kill");
     ending.forGood = true;
     this.#cluster.sample();
+    if (this.#cluster.suite.refuses === true) this.#cluster.letters.noteLeft();
     for (const look of this.#during) this.#violations.push(...look());
   }
 
@@ -211,6 +212,10 @@ class Run {
     if (!(await this.#untilWorking())) return;
     ending.workingMs = world.now();
     this.#movedMs = world.now();
+    if (this.#cluster.suite.refuses === true) {
+      const prng = new Prng(parseSeed(this.#scenario.seed), "letters");
+      this.#cluster.letters.sendAll(prng, () => this.#cluster.allVisible || ending.stopAskedMs !== null);
+    }
     this.#cluster.probe();
     const probes = () => observation.streams.filter((stream) => stream.probe);
     const expected = names.length * this.#cluster.suite.sources.length;

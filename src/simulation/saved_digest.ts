@@ -1,5 +1,6 @@
 /** For telling whether what a worker has saved is still the same, without keeping a copy of it. */
-import { CLUSTER_FILE, LOCK_FILE, NEW_SUFFIX } from "../store/folders.ts";
+import { baseOf, CLUSTER_FILE, LOCK_FILE, NEW_SUFFIX } from "../store/folders.ts";
+import { isResentName } from "../store/resent_file.ts";
 import { decodeSavedCluster } from "../store/saved_cluster.ts";
 import type { SavedDigest } from "./observation.ts";
 import type { StageDisk } from "./stage.ts";
@@ -11,7 +12,8 @@ export function digestSaved(disk: StageDisk, folder: string): SavedDigest {
   for (const path of disk.paths().sort()) {
     // Who holds the lock says so in it, and what never took its place counts for nothing.
     if (!path.startsWith(`${folder}/`) || path.endsWith(`/${LOCK_FILE}`) || path.endsWith(NEW_SUFFIX)) continue;
-    if (path.endsWith("/")) continue;
+    // What was sent again is remembered by whoever sends it, not by the worker.
+    if (path.endsWith("/") || isResentName(baseOf(path))) continue;
     const bytes = disk.peek(path)!;
     parts.push(`${path} ${digestBytes(bytes)}`);
     if (path.endsWith(`/${CLUSTER_FILE}`)) cluster = meaningOf(bytes);

@@ -31,6 +31,7 @@ export const ORACLE_IDS = [
   "O-BANK",
   "O-2PC",
   "O-ACK",
+  "O-LETTERS",
   "O-DET",
   "O-REACH",
 ] as const;
@@ -47,6 +48,7 @@ export const APPLICATION_NAMES = [
   "two_phase",
   "programs",
   "acknowledged",
+  "letters",
 ] as const;
 export type ApplicationName = (typeof APPLICATION_NAMES)[number];
 
@@ -206,6 +208,13 @@ export type Action =
   | { readonly do: "sink_close"; readonly ms: Millis }
   | { readonly do: "stranger"; readonly worker: WorkerName; readonly port: ChannelName; readonly what: StrangerKind }
   | { readonly do: "command"; readonly worker: WorkerName; readonly what: CommandName; readonly times: number }
+  /**
+   * On the machine of this worker, its dead letters are sent again through that one; who does it is killed `ms` later, if he is not
+   * done by then. Does nothing while another one is at it there. Of `letters`.
+   */
+  | { readonly do: "resend"; readonly worker: WorkerName; readonly through: WorkerName; readonly ms: Millis }
+  /** From now on the user code of `letters` refuses nothing, as if the application had been corrected. */
+  | { readonly do: "correct" }
   | { readonly do: "signal"; readonly worker: WorkerName; readonly signal: SignalName };
 
 export type Fault = Action & { readonly at: Trigger };
@@ -393,6 +402,8 @@ const ACTIONS: Readonly<Record<FaultKind, Fields>> = {
     what: oneOf(STRANGER_KINDS),
   },
   command: { worker, what: oneOf(COMMAND_NAMES), times: integer(1, 100) },
+  resend: { worker, through: worker, ms },
+  correct: {},
   signal: { worker, signal: oneOf(["SIGTERM", "SIGINT", "SIGHUP"]) },
 };
 
@@ -527,19 +538,19 @@ export function checkScenario(value: unknown): Scenario {
   checkFields(value, SCENARIO, "", { workers: workerNames(count as number) });
   const scenario = value as Scenario;
   const { application, checkpointMs } = scenario;
-  const isExact = ["transfers", "bank", "two_phase", "programs", "acknowledged"].includes(application);
+  const isExact = ["transfers", "bank", "two_phase", "programs", "acknowledged", "letters"].includes(application);
   if (checkpointMs !== undefined && application !== "generated" && !isExact) {
     throw invalid(
       "checkpointMs",
       checkpointMs,
-      "checkpoints are simulated with generated, transfers, bank, two_phase, programs and acknowledged only",
+      "checkpoints are simulated with generated, transfers, bank, two_phase, programs, acknowledged and letters only",
     );
   }
   if (checkpointMs === undefined && isExact) {
     throw invalid(
       "checkpointMs",
       null,
-      "transfers, bank, two_phase, programs and acknowledged are simulated with checkpoints only",
+      "transfers, bank, two_phase, programs, acknowledged and letters are simulated with checkpoints only",
     );
   }
   return scenario;

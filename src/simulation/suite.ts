@@ -25,7 +25,9 @@ export interface SuiteApplication {
   /** Its TCP sources, in the order of `SenderPlan.source`; none: it makes its input itself. */
   readonly sources: readonly string[];
   /** A fresh one for each start of a worker. */
-  readonly build: (shape: StreamShape, watch?: WatchStage) => Application;
+  readonly build: (shape: StreamShape, watch?: WatchStage, refuses?: () => boolean) => Application;
+  /** User code refuses some of its records, until the application is corrected: what `refuses` of `build` says. */
+  readonly refuses?: true;
   /** Keys under which a record is exchanged on its way, in order; null: it may pass any worker. */
   readonly path: (key: string) => readonly string[] | null;
   /**
@@ -399,6 +401,80 @@ const ACKNOWLEDGED: SuiteApplication = {
   acknowledged: true,
 };
 
+/** Where records of `letters` are refused: whatever can have a dead letter behind a source of lines. */
+const REFUSING = ["decode", "before", "key", "first", "between", "second key", "second", "line", "encode"] as const;
+type Refusing = (typeof REFUSING)[number];
+/** A third of them, each at one place, by its key and value. */
+const REFUSED_OF = 3 * REFUSING.length;
+
+function refusedAt({ key, value }: NumberedRecord): Refusing | undefined {
+  let hash = Math.imul(value, 0x9e37_79b1);
+  for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ key.charCodeAt(at), 0x85eb_ca6b);
+  return REFUSING[((hash ^ (hash >>> 15)) >>> 0) % REFUSED_OF];
+}
+
+/**
+ * From files to files, with two counting states on the way. A third of the records is refused, each by one operator, until the
+ * application is corrected; so they come by dead letters that are sent again, in any order. A line says the how-manieth of its key
+ * its record was in each state: `key value first second`.
+ */
+const LETTERS: SuiteApplication = {
+  name: "letters",
+  sources: [],
+  build: (_shape, watch = UNWATCHED, refuses = () => false) => {
+    const check = <T extends NumberedRecord>(at: Refusing, record: T): T => {
+      if (refuses() && refusedAt(record) === at) throw new Error(`no ${at} of ${record.key} ${record.value}`);
+      return record;
+    };
+    const [first, second] = [watch(0), watch(1)];
+    const input = fileSource({
+      path: INPUT_FILE.slice(1),
+      framing: framedLines,
+      decode: (payload) => check("decode", decodeRecord(payload)),
+      rate: GENERATOR_RATE,
+    });
+    return application("Letters", () =>
+      source("records", input)
+        .to("before", (record) => check("before", record))
+        .keyBy((record) => check("key", record).key)
+        .toStateful("first", {
+          initial: () => ({ count: 0 }),
+          apply(record, state: { count: number }) {
+            const { key, value } = check("first", record);
+            first(key);
+            return { key, value, first: ++state.count };
+          },
+        })
+        .to("between", (record) => check("between", record))
+        .keyBy((record) => `${check("second key", record).key}'`)
+        .toStateful("second", {
+          initial: () => ({ count: 0 }),
+          apply(record, state: { count: number }) {
+            check("second", record);
+            second(`${record.key}'`);
+            return { ...record, second: ++state.count };
+          },
+        })
+        .to("line", (record) => check("line", record))
+        .toSink(
+          fileSink({
+            directory: OUTPUT_FOLDER.slice(1),
+            encode: (record) => `${record.key} ${record.value} ${check("encode", record).first} ${record.second}\n`,
+          }),
+        ),
+    );
+  },
+  path: (key) => [key, `${key}'`],
+  stateKeys: (key) => [[key], [`${key}'`]],
+  outputKey: (key) => key,
+  inputKey: (key) => key,
+  files: true,
+  refuses: true,
+  ordered: false,
+  windows: false,
+  model: (key, values) => values.map((value, i) => `${key} ${value} ${i + 1} ${i + 1}`),
+};
+
 /** Of `transfers`, on each machine, whose root is the working folder. */
 export const INPUT_FILE = "/data/input";
 export const OUTPUT_FOLDER = "/data/output";
@@ -434,4 +510,5 @@ export const SUITE: Readonly<Record<ApplicationName, SuiteApplication>> = {
   two_phase: TWO_PHASE,
   programs: PROGRAMS,
   acknowledged: ACKNOWLEDGED,
+  letters: LETTERS,
 };

@@ -122,6 +122,8 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
     "connectors",
     "store",
     "worker",
+    // The tool that sends dead letters again is played, not imitated.
+    "cli",
   ],
   mod: ["api"],
 };

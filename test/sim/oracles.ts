@@ -4,6 +4,7 @@ import { oAck } from "../../src/simulation/oracles/o_ack.ts";
 import { oAuth } from "../../src/simulation/oracles/o_auth.ts";
 import { oBank } from "../../src/simulation/oracles/o_bank.ts";
 import { oFailclear } from "../../src/simulation/oracles/o_failclear.ts";
+import { oLetters } from "../../src/simulation/oracles/o_letters.ts";
 import { oLin } from "../../src/simulation/oracles/o_lin.ts";
 import { oLive } from "../../src/simulation/oracles/o_live.ts";
 import { oMem } from "../../src/simulation/oracles/o_mem.ts";
@@ -34,4 +35,5 @@ export const ORACLES: readonly Oracle[] = [
   oBank,
   o2pc,
   oAck,
+  oLetters,
 ];

@@ -21,6 +21,9 @@ import { encodeValues } from "../../wire/values.ts";
 import { type ExternalClient, ExternalError, fieldsOf } from "../external_client.ts";
 import { complain, print } from "../terminal.ts";
 
+/** What is needed of the connection to a worker. */
+export type ResendClient = Pick<ExternalClient, "address" | "send" | "receive">;
+
 export interface ResendSettings {
   readonly files: readonly string[];
   readonly isWanted: (letter: DeadLetter) => boolean;
@@ -48,7 +51,7 @@ export function whyNotResend({ bytes, value, unfit }: DeadLetter): string | null
 
 export async function resendLetters(
   runtime: Runtime,
-  client: ExternalClient,
+  client: ResendClient,
   settings: ResendSettings,
 ): Promise<ExitStatus> {
   const run = new Resending(runtime, client, settings);
@@ -70,7 +73,7 @@ export async function resendLetters(
 
 class Resending {
   readonly #runtime: Runtime;
-  readonly #client: ExternalClient;
+  readonly #client: ResendClient;
   readonly #settings: ResendSettings;
   #taken = 0;
   #epoch = 0;
@@ -80,7 +83,7 @@ class Resending {
   readonly #unsure = new Map<string, number>();
   status: ExitStatus = EXIT.done;
 
-  constructor(runtime: Runtime, client: ExternalClient, settings: ResendSettings) {
+  constructor(runtime: Runtime, client: ResendClient, settings: ResendSettings) {
     this.#runtime = runtime;
     this.#client = client;
     this.#settings = settings;

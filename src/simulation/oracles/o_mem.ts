@@ -82,6 +82,7 @@ const EXCHANGES: Readonly<Record<Scenario["application"], number>> = {
   two_phase: 2,
   programs: 2,
   acknowledged: 2,
+  letters: 2,
 };
 
 function during(observation: Observation, scenario: Scenario): () => Violation[] {

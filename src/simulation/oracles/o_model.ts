@@ -22,6 +22,8 @@ export const oModel: Oracle = {
   id: "O-MODEL",
   check(observation, scenario) {
     if (scenario.checkpointMs === undefined) return check(observation, scenario);
+    // Those are O-LETTERS'.
+    if (SUITE[scenario.application].refuses === true) return [];
     return isExact(SUITE[scenario.application])
       ? checkVisibleComplete(observation, scenario)
       : checkSink(observation, scenario, "O-MODEL");

@@ -22,7 +22,8 @@ export const oSeq: Oracle = {
     return isExact(SUITE[scenario.application]) ? [] : checkSink(observation, scenario, "O-SEQ");
   },
   during: (observation, scenario) =>
-    isExact(SUITE[scenario.application]) && scenario.application !== "bank"
+    // O-BANK and O-LETTERS know what comes out of theirs.
+    isExact(SUITE[scenario.application]) && !["bank", "letters"].includes(scenario.application)
       ? duringVisible(observation, scenario)
       : () => [],
 };

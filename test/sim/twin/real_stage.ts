@@ -11,6 +11,7 @@ import { NETWORK_DEFAULTS } from "../../../src/runtime/virtual/network.ts";
 import { FOLLOWED_POINTS, PORTS, SUITE_CODE } from "../../../src/simulation/cluster.ts";
 import { type Fault, type FaultKind, type Scenario, workerNames } from "../../../src/simulation/scenario.ts";
 import type { Stage, StageMachine, StageProcess, StageWorld, WorkerWatch } from "../../../src/simulation/stage.ts";
+import { SUITE } from "../../../src/simulation/suite.ts";
 import type { WorkerConfig } from "../../../src/worker/config.ts";
 import type { CrashPoint } from "../../../src/worker/crash_points.ts";
 import { freePorts } from "../../cluster/lib/ports.ts";
@@ -36,6 +37,9 @@ export function whyNotReal(scenario: Scenario): string | null {
   const virtual = scenario.faults.find((fault) => VIRTUAL_ONLY.includes(fault.do));
   if (virtual !== undefined) {
     return `${virtual.do} is done to virtual machines only: a real one cannot be cut off its power`;
+  }
+  if (SUITE[scenario.application].refuses === true) {
+    return `${scenario.application} is simulated only: its user code is corrected while it runs, as no real process can be`;
   }
   if (!scenario.faults.some((fault) => fault.do === "disk_full")) return null;
   const folder = mkdtempSync(join(tmpdir(), "tammar-twin-"));
