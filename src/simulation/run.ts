@@ -71,6 +71,8 @@ const SAMPLE_MS: Millis = 1_000;
 /** Nothing moved for so long: nothing will. */
 const STILL_MS: Millis = 600;
 const STILL_LONG_MS: Millis = 3_000;
+/** What a real process has said of itself counts for so long. */
+const TOLD_MS_MAX: Millis = 1_000;
 /** Three barriers that are not yet acknowledged. */
 const BARRIERS_BYTES = 3 * 72;
 /** Lines that come within this are progress; and how long there may be nothing but progress. */
@@ -231,8 +233,11 @@ class Run {
     if (!(await this.#untilMoved(() => this.#cluster.inputDone, quietMs + paceMs))) return;
     this.#movedMs = world.now();
     if (!(await this.#untilMoved(() => this.#still(), QUIET_MS))) return;
-    // A real process that has little time says late how it is.
-    await this.#until(() => this.#cluster.allTell, STILL_LONG_MS);
+    if (this.#options.stage?.isReal === true) {
+      // What real processes have said may be so old, and from before the last record; those that have little time say it late.
+      await this.#until(() => false, TOLD_MS_MAX);
+      await this.#until(() => this.#cluster.allTell, CONVERGE_MS);
+    }
     ending.quietMs = world.now();
     this.#cluster.noteAtRest();
     ending.stopAskedMs = world.now();
