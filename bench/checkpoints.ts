@@ -143,7 +143,7 @@ async function recoveries(
       const readyMs = await ready;
       const status = await waitFor(async () => (await statusOf(made.externalPorts[victim]!))?.get(nameOf(victim)), {
         what: `the status of ${nameOf(victim)}`,
-        deadlineMs: 20_000,
+        deadlineMs: 60_000,
       });
       const { recovery_restore_ms: restoreMs, recovery_wait_ms: waitMs } = status;
       rounds.push({ outputMs, readyMs, restoreMs, waitMs, cpuMs });

@@ -59,7 +59,10 @@ function start(command: readonly string[], ready: string): Started {
   running.add(child);
   let output = "";
   const isReady = new Promise<number>((done, failed) => {
-    const timer = setTimeout(() => failed(new Error(`not ready after 20 s: ${command.join(" ")}\n${output}`)), 20_000);
+    const timer = setTimeout(
+      () => failed(new Error(`not ready after a minute: ${command.join(" ")}\n${output}`)),
+      60_000,
+    );
     const take = (bytes: Buffer): void => {
       output = (output + bytes.toString("utf8")).slice(-100_000);
       if (!output.includes(ready)) return;

@@ -19,7 +19,7 @@ export function externalFrame(id: number, text = ""): Buffer {
 }
 
 /** Sends one request and resolves with the first answer. */
-export function ask(port: number, id: number, text = "", timeoutMs = 2_000): Promise<{ id: number; text: string }> {
+export function ask(port: number, id: number, text = "", timeoutMs = 20_000): Promise<{ id: number; text: string }> {
   return new Promise((done, failed) => {
     const socket = connect({ host, port });
     let got: Buffer = Buffer.alloc(0);

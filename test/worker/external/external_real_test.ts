@@ -30,9 +30,9 @@ function worker(keys: readonly string[], heard: string[]): ExternalHandler {
 }
 
 async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = runtime.clock.monotonicMs() + 10_000;
+  const deadline = runtime.clock.monotonicMs() + 60_000;
   while (!condition()) {
-    assert.ok(runtime.clock.monotonicMs() < deadline, `not in ten seconds: ${what}`);
+    assert.ok(runtime.clock.monotonicMs() < deadline, `not in a minute: ${what}`);
     await new Promise<void>((resolve) => runtime.clock.startTimer(5, resolve));
   }
 }
