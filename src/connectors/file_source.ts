@@ -136,7 +136,11 @@ export class FileSourceConnector implements SourceConnector {
   #seek(position: unknown | null): void {
     const { clock } = this.#options.runtime;
     const state = this.#state;
-    if (state.kind === "closed") return;
+    // It hands on nothing more, and the last checkpoint of a stop asks where it stands.
+    if (state.kind === "closed") {
+      this.#progress = position === null ? FileProgress.fromTheBeginning() : FileProgress.from(position);
+      return;
+    }
     if (state.kind === "waiting") state.cancel();
     // One that is being read is closed when that is over.
     if (state.kind !== "reading") this.#closeFeed(this.#feed);

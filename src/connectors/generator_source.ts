@@ -94,6 +94,8 @@ export class GeneratorSourceConnector implements SourceConnector {
   #seek(position: unknown | null): void {
     this.#position = position;
     if (this.#state === "running" || this.#state === "ended") this.#begin();
+    // It makes nothing more, and the last checkpoint of a stop asks where it stands.
+    else this.#maker = null;
   }
 
   /** What was blocked may be free again. */

@@ -389,6 +389,22 @@ test("a position may be taken between any two records, and what follows it is re
   );
 });
 
+test("a source that a stop has closed stands where a recovery puts it, for the last checkpoint", async () => {
+  const here = place();
+  here.host.disk.put(FILE, text(numbered(0, 10)));
+  const reading = new Reading(here.runtime, atPath);
+  reading.stopAt = 4;
+  reading.start(null);
+  await here.world.runUntil(() => reading.done, 5_000);
+  const position = reading.snapshot();
+  const fresh = new Reading(here.runtime, atPath);
+  fresh.connector.close();
+  fresh.connector.checkpoints.seek(position);
+  assert.deepEqual(fresh.snapshot(), position);
+  fresh.connector.checkpoints.seek(null);
+  assert.notDeepEqual(fresh.snapshot(), position);
+});
+
 test("a disk that fails while a file is read ends the worker in words", async () => {
   for (const operation of ["open", "read", "list", "stat"] as const) {
     const here = place();

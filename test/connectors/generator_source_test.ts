@@ -265,6 +265,9 @@ test("a generator that has ended goes on from before its end, and one that was c
   assert.equal(made.source.ended, true);
   made.source.close();
   const atEnd = made.source.checkpoints.snapshot(2);
+  // A recovery in a stop: its last checkpoint has where the source was put.
+  made.source.checkpoints.seek(atStart);
+  assert.deepEqual(made.source.checkpoints.snapshot(3), atStart);
   const next = bench({ initial: () => 0, next: (n) => n + 1 });
   next.source.checkpoints.seek(atEnd);
   next.source.open();
