@@ -17,7 +17,7 @@ const bun = join(root, "node_modules/.bin/bun");
 const deno = join(root, "node_modules/.bin/deno");
 const startedAt = Date.now();
 /** The whole run ends by then, whatever hangs: what has not run by then has failed. A slow machine is no failure. */
-const runMs = 110 * 60_000;
+const runMs = 85 * 60_000;
 const unitFileMs = 8 * 60_000;
 const clusterFileMs = 10 * 60_000;
 const simulatorMs = 40 * 60_000;
